@@ -1,0 +1,1 @@
+//! redis-sidecar: assembles a Redis Cluster from inside its pods, keeps it whole and reports on it.
