@@ -1,0 +1,96 @@
+//! Carries actions out: each becomes the commands it stands for, in the order given. No choices,
+//! no retries, no look at the topology: the next round sees what came of it.
+
+use crate::model::decision::Action;
+use crate::model::observation::Refusal;
+use crate::redis_link::{Write, WriteLink};
+use crate::volume::NoteFile;
+
+/// What came of one action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Redis took every command, or the file was written.
+    Done,
+    /// Redis refused one of the commands.
+    Refused(Refusal),
+    /// No answer came: it may or may not have been carried out.
+    NoAnswer(String),
+    /// The file could not be written.
+    NotWritten(String),
+}
+
+/// Carries one action out.
+pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -> Outcome {
+    if let Action::Remember(note) = action {
+        return match file.write(note) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::NotWritten(error.to_string()),
+        };
+    }
+    let replies = match link.send(&commands(action)).await {
+        Ok(replies) => replies,
+        Err(error) => return Outcome::NoAnswer(error.to_string()),
+    };
+    match replies.into_iter().find_map(Result::err) {
+        Some(error) => Outcome::Refused(Refusal {
+            action: action.to_string(),
+            error: error.0,
+        }),
+        None => Outcome::Done,
+    }
+}
+
+/// The commands an action stands for, sent in one write.
+fn commands(action: &Action) -> Vec<Write> {
+    let node_timeout = |ms: u64| Write::ConfigSet {
+        name: "cluster-node-timeout".to_owned(),
+        value: ms.to_string(),
+    };
+    match action {
+        Action::Announce { name, value } => {
+            vec![Write::ConfigSet {
+                name: (*name).to_owned(),
+                value: value.clone(),
+            }]
+        }
+        Action::SetConfigEpoch(epoch) => vec![Write::SetConfigEpoch(*epoch)],
+        Action::AddSlots {
+            slots,
+            by_range: true,
+        } => {
+            vec![Write::AddSlotsRange(slots.ranges().to_vec())]
+        }
+        Action::AddSlots {
+            slots,
+            by_range: false,
+        } => {
+            vec![Write::AddSlots(slots.ranges().to_vec())]
+        }
+        Action::Meet {
+            ip, port, bus_port, ..
+        } => {
+            vec![Write::Meet {
+                ip: *ip,
+                port: *port,
+                bus_port: *bus_port,
+            }]
+        }
+        Action::Replicate { master, .. } => vec![Write::Replicate(master.to_string())],
+        // WAIT for more replicas than there can be is a timer that the server keeps: it blocks
+        // this connection alone, and what follows it is already with the server.
+        Action::Hasten {
+            short_ms,
+            hold_ms,
+            restore_ms,
+        } => vec![
+            node_timeout(*short_ms),
+            Write::Wait {
+                replicas: 1000,
+                timeout_ms: u32::try_from(*hold_ms).unwrap_or(u32::MAX),
+            },
+            node_timeout(*restore_ms),
+        ],
+        Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
+        Action::Remember(_) => Vec::new(),
+    }
+}

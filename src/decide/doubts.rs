@@ -1,0 +1,68 @@
+//! Whom to ask in the next round. A steady cluster gives no doubt, so nobody is asked.
+
+use super::plan::Plan;
+use super::scene::Scene;
+use crate::model::node_table::NodeEntry;
+use crate::model::observation::Stage;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A verified peer is asked again before its answer gets too old to act on (S1: one second).
+const REFRESH: Duration = Duration::from_millis(900);
+
+/// Asks about expected pods while there is no cluster; later about pods whose address in DNS and
+/// healthy line in the own table do not agree, and about IDs that belong to no known pod.
+pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
+    let Some(table) = scene.table() else { return };
+    let by_ordinal: BTreeMap<u32, &NodeEntry> = table
+        .others()
+        .filter_map(|node| Some((scene.ordinal_of(&node.id)?, node)))
+        .collect();
+    let me = scene.policy.me.ordinal;
+
+    if scene.stage != Stage::Member {
+        for ordinal in scene.policy.expected_peers() {
+            wonder(scene, plan, scene.sockets_of(ordinal));
+        }
+    }
+    let in_dns = scene
+        .seen
+        .dns
+        .addresses
+        .keys()
+        .filter(|ordinal| **ordinal != me);
+    for ordinal in in_dns {
+        let sockets = scene.sockets_of(*ordinal);
+        let agrees = by_ordinal.get(ordinal).is_some_and(|node| {
+            node.healthy()
+                && node
+                    .socket()
+                    .is_some_and(|socket| sockets.contains(&socket))
+        });
+        if !agrees {
+            wonder(scene, plan, sockets);
+        }
+    }
+    let strangers = table
+        .others()
+        .filter(|node| !scene.memory.pods.contains_key(&node.id));
+    wonder(
+        scene,
+        plan,
+        strangers.filter_map(NodeEntry::socket).collect(),
+    );
+}
+
+fn wonder(scene: &Scene<'_>, plan: &mut Plan, sockets: Vec<SocketAddr>) {
+    let own = SocketAddr::new(scene.policy.pod_ip, scene.policy.redis_port);
+    for socket in sockets.into_iter().filter(|socket| *socket != own) {
+        let verified = scene.peers.values().any(|peer| peer.socket == socket);
+        let gap = if verified {
+            REFRESH.saturating_sub(plan.pace(scene))
+        } else {
+            Duration::ZERO
+        };
+        plan.ask(socket, gap);
+    }
+}

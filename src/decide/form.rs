@@ -1,0 +1,308 @@
+//! The first cluster: only when every expected ordinal is verified and either virgin or doing
+//! exactly this plan (S3); then every agent does its part at once. Every step is decided from
+//! what is observed, so an agent that dies between any two of them goes on where it was (S13).
+
+use super::guard::Cleared;
+use super::placement::{self, Part};
+use super::plan::Plan;
+use super::scene::{Peer, Scene};
+use crate::model::decision::Action;
+use crate::model::identity::NodeId;
+use crate::model::node_table::NodeTable;
+use crate::model::observation::{OwnFacts, Stage};
+use crate::model::reason::ReasonCode;
+use crate::model::slots::SlotSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A handshake takes some 0.2 s, and Redis forgets one that failed after at least 1 s.
+const MEET_GAP: Duration = Duration::from_millis(1200);
+/// A command that was refused is not repeated sooner.
+const RETRY_GAP: Duration = Duration::from_millis(300);
+
+/// Every ordinal of the first shape, this one's included, with the ID that is verified for it.
+type Members = BTreeMap<u32, NodeId>;
+
+/// Does this node's part of forming, or says what it waits for.
+pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
+    let in_shape = scene.policy.me.ordinal < scene.policy.expected();
+    let (Some(own), Some(me)) = (scene.own, scene.me) else {
+        return;
+    };
+    if !matches!(scene.stage, Stage::Virgin | Stage::Forming)
+        || !in_shape
+        || somebody_is_member(scene)
+    {
+        plan.memory_mut().forming_since = None;
+        return;
+    }
+    let Some(peers) = all_verified(scene, plan) else {
+        return;
+    };
+    plan.hurry();
+    let now = scene.seen.now;
+    plan.memory_mut().forming_since.get_or_insert(now);
+
+    let mut members: Members = peers
+        .iter()
+        .map(|(k, peer)| (*k, peer.facts.id.clone()))
+        .collect();
+    members.insert(scene.policy.me.ordinal, me.id.clone());
+    let strangers: Vec<String> = peers
+        .values()
+        .filter_map(|peer| departs_from_plan(scene, peer, &members))
+        .chain(own_departure(scene, own, &members))
+        .collect();
+    if !strangers.is_empty() {
+        plan.block(ReasonCode::FormingBlocked, strangers.join("; "));
+        return;
+    }
+    take_part(scene, own, &members, plan);
+    meet_lower_ordinals(scene, &own.table, &peers, plan);
+    plan.block(ReasonCode::Forming, "the first cluster is being formed");
+}
+
+/// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing.
+fn somebody_is_member(scene: &Scene<'_>) -> bool {
+    scene
+        .peers
+        .values()
+        .any(|peer| peer.claim.stage == Some(Stage::Member))
+}
+
+/// All expected peers, verified and of the same shape; otherwise the reason goes into the plan.
+fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, Peer<'a>>> {
+    let expected = scene.policy.expected_peers();
+    let missing: Vec<u32> = expected.filter(|k| !scene.peers.contains_key(k)).collect();
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(|k| scene.why_unverified(*k)).collect();
+        let own_name = scene.absent_from_dns(scene.policy.me.ordinal);
+        let hint = if own_name {
+            "; DNS does not name this pod either: does the headless Service publish not-ready addresses?"
+        } else {
+            ""
+        };
+        let blames: Vec<Option<u32>> = missing.into_iter().map(Some).collect();
+        let message = format!("waiting for {}{hint}", names.join(", "));
+        plan.block_on(ReasonCode::WaitingForPeers, message, &blames);
+        if !scene
+            .policy
+            .expected_peers()
+            .any(|k| scene.sockets_of(k).is_empty())
+        {
+            plan.hurry();
+        }
+        plan.ask_missing();
+        return None;
+    }
+    let shape = scene.policy.shape.to_string();
+    let other_shape = scene
+        .peers
+        .values()
+        .find(|peer| peer.claim.shape.as_ref() != Some(&shape));
+    if let Some(peer) = other_shape {
+        let theirs = peer.claim.shape.as_deref().unwrap_or("unknown");
+        plan.block(
+            ReasonCode::ShapeDiffers,
+            format!(
+                "{} is configured for {theirs}, this pod for {shape}",
+                peer.claim.pod
+            ),
+        );
+        return None;
+    }
+    let in_shape = |k: &u32| *k < scene.policy.expected();
+    Some(
+        scene
+            .peers
+            .iter()
+            .filter(|(k, _)| in_shape(k))
+            .map(|(k, peer)| (*k, *peer))
+            .collect(),
+    )
+}
+
+/// Why a peer is neither virgin nor doing exactly this plan.
+fn departs_from_plan(scene: &Scene<'_>, peer: &Peer<'_>, members: &Members) -> Option<String> {
+    let (pod, facts) = (&peer.claim.pod, peer.facts);
+    if !matches!(peer.claim.stage, Some(Stage::Virgin | Stage::Forming)) {
+        return Some(format!("{pod} cannot say whether it has been in a cluster"));
+    }
+    let what = departure(
+        scene,
+        peer.ordinal,
+        &facts.slots,
+        facts.master.as_ref(),
+        members,
+    )
+    .or_else(|| {
+        let stranger = facts
+            .knows
+            .iter()
+            .find(|id| !members.values().any(|m| m == *id))?;
+        Some(format!(
+            "knows {stranger}, which is none of the expected pods"
+        ))
+    })
+    .or_else(|| {
+        let empty = facts.slots.is_empty() && facts.master.is_none();
+        (empty && facts.keys > 0).then(|| format!("holds {} keys", facts.keys))
+    })?;
+    Some(format!("{pod} {what}"))
+}
+
+/// The same of this pod's own Redis.
+fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option<String> {
+    let me = own.table.myself()?;
+    let what = departure(
+        scene,
+        scene.policy.me.ordinal,
+        &me.slots,
+        me.master.as_ref(),
+        members,
+    )
+    .or_else(|| {
+        let stranger = own
+            .table
+            .others()
+            .find(|n| !members.values().any(|id| *id == n.id))?;
+        Some(format!(
+            "knows {}, which is none of the expected pods",
+            stranger.id
+        ))
+    })?;
+    Some(format!("this pod {what}"))
+}
+
+/// What a node has that the plan does not give it.
+fn departure(
+    scene: &Scene<'_>,
+    ordinal: u32,
+    slots: &SlotSet,
+    master: Option<&NodeId>,
+    members: &Members,
+) -> Option<String> {
+    match placement::part(ordinal, &scene.policy.shape) {
+        Part::Master(planned) => {
+            let extra = slots.minus(&planned);
+            if !extra.is_empty() {
+                return Some(format!(
+                    "owns slots {extra}, which the plan gives to others"
+                ));
+            }
+            master.map(|id| format!("replicates {id}, and the plan makes it a master"))
+        }
+        Part::ReplicaOf(planned) => {
+            if !slots.is_empty() {
+                return Some(format!(
+                    "owns slots {slots}, and the plan makes it a replica"
+                ));
+            }
+            let other = master.filter(|id| members.get(&planned) != Some(*id))?;
+            Some(format!(
+                "replicates {other}, and the plan gives it another master"
+            ))
+        }
+    }
+}
+
+/// Epoch, slots, master: what of this node's own part is still to be done.
+fn take_part(scene: &Scene<'_>, own: &OwnFacts, members: &Members, plan: &mut Plan) {
+    let Some(me) = own.table.myself() else { return };
+    let all = format!("all {} expected pods are verified", members.len());
+    // The command works only on a node that knows nobody, those in handshake included.
+    if own.table.nodes.len() == 1 && me.epoch == 0 && own.current_epoch == 0 {
+        let epoch = u64::from(scene.policy.me.ordinal) + 1;
+        let action = Action::SetConfigEpoch(epoch);
+        plan.act("epoch".to_owned(), RETRY_GAP, action, all.clone());
+    }
+    match placement::part(scene.policy.me.ordinal, &scene.policy.shape) {
+        Part::Master(planned) => {
+            let missing = planned.minus(&own.table.covered());
+            if !missing.is_empty() {
+                let by_range = own.server.version.has_slot_ranges();
+                let action = Action::AddSlots {
+                    slots: missing,
+                    by_range,
+                };
+                plan.act("slots".to_owned(), RETRY_GAP, action, all);
+                let now = scene.seen.now;
+                plan.memory_mut().took_slots_at.get_or_insert(now);
+            }
+        }
+        Part::ReplicaOf(ordinal) => follow(scene, own, ordinal, members, plan),
+    }
+}
+
+/// Replicates the planned master once the own table shows it with its planned slots (S5).
+fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, plan: &mut Plan) {
+    let (Some(me), Some(id)) = (own.table.myself(), members.get(&ordinal)) else {
+        return;
+    };
+    let planned = placement::part(ordinal, &scene.policy.shape);
+    let target = own
+        .table
+        .get(id)
+        .filter(|node| Part::Master(node.slots.clone()) == planned);
+    let empty = me.slots.is_empty() && own.server.keys == 0;
+    if target.is_some_and(|node| node.healthy()) && empty && me.master.is_none() {
+        let action = Action::Replicate {
+            master: id.clone(),
+            pod: scene.policy.pod(ordinal),
+        };
+        let evidence = format!(
+            "it owns its planned slots, and this node is empty ({})",
+            me.id
+        );
+        plan.act("replicate".to_owned(), RETRY_GAP, action, evidence);
+    }
+}
+
+/// Each pair once: the higher ordinal introduces itself to the lower. The higher one is also who
+/// sees everybody first when a Service hides pods until they are ready.
+fn meet_lower_ordinals(
+    scene: &Scene<'_>,
+    table: &NodeTable,
+    peers: &BTreeMap<u32, Peer<'_>>,
+    plan: &mut Plan,
+) {
+    for (ordinal, peer) in peers.range(..scene.policy.me.ordinal) {
+        let known = table
+            .get(&peer.facts.id)
+            .is_some_and(|node| !node.flags.handshake());
+        if !known {
+            let action = super::invite::meet(scene, peer);
+            let evidence = format!(
+                "{} answers there, verified as {}",
+                peer.facts.id, peer.claim.pod
+            );
+            plan.act(format!("meet {ordinal}"), MEET_GAP, action, evidence);
+        }
+    }
+}
+
+/// Whether the own table shows the plan done: every pod settled, each in its part.
+pub fn complete(scene: &Scene<'_>) -> bool {
+    let (Some(table), Some(me)) = (scene.table(), scene.me) else {
+        return false;
+    };
+    let mut by_ordinal: BTreeMap<u32, &crate::model::node_table::NodeEntry> = BTreeMap::new();
+    for node in table.others() {
+        if let Some(ordinal) = scene.memory.pods.get(&node.id) {
+            by_ordinal.insert(*ordinal, node);
+        }
+    }
+    by_ordinal.insert(scene.policy.me.ordinal, me);
+    (0..scene.policy.expected()).all(|ordinal| {
+        let Some(node) = by_ordinal.get(&ordinal) else {
+            return false;
+        };
+        match placement::part(ordinal, &scene.policy.shape) {
+            Part::Master(planned) => node.flags.master() && node.slots == planned,
+            Part::ReplicaOf(master) => {
+                node.flags.replica()
+                    && node.master.as_ref() == by_ordinal.get(&master).map(|m| &m.id)
+            }
+        }
+    })
+}

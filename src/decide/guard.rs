@@ -1,0 +1,41 @@
+//! What must hold before any rule may change the topology.
+
+use super::plan::Plan;
+use super::scene::{Scene, Unverified, verify};
+use crate::model::observation::Volume;
+use crate::model::reason::ReasonCode;
+
+/// Proof that the guard let this round pass. Only [`rule`] makes one.
+pub struct Cleared(());
+
+/// Holds everything back while a foreign ID is in the own table (S9), while what the volume says
+/// cannot be read, or while the own Redis is not in full service.
+pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
+    let table = scene.table()?;
+    let mut foreign = scene.memory.answers.iter().filter_map(|(socket, answer)| {
+        match verify(scene.policy, *socket, answer) {
+            Err(Unverified::Foreign { cluster, id }) if table.get(&id).is_some() => {
+                Some((socket, cluster, id))
+            }
+            _ => None,
+        }
+    });
+    if let Some((socket, cluster, id)) = foreign.next() {
+        plan.block(
+            ReasonCode::ForeignNode,
+            format!(
+                "node {id} at {socket} belongs to the cluster {cluster} and stands in this node's \
+                 table; nothing is written until it is gone"
+            ),
+        );
+        return None;
+    }
+    if let Volume::Unreadable(why) = &scene.seen.volume {
+        plan.warn(
+            ReasonCode::VolumeUnwritable,
+            format!("the note on the volume cannot be read, so nothing is changed: {why}"),
+        );
+        return None;
+    }
+    Some(Cleared(()))
+}

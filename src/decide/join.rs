@@ -1,0 +1,92 @@
+//! A blank pod that the cluster knows becomes a replica of the shard that needs it most (S5).
+
+use super::guard::Cleared;
+use super::placement;
+use super::plan::Plan;
+use super::scene::Scene;
+use crate::model::decision::Action;
+use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::observation::{OwnFacts, PeerRedis, Stage};
+use crate::model::reason::ReasonCode;
+use std::time::Duration;
+
+const GAP: Duration = Duration::from_secs(1);
+
+/// Waits for an introduction, then picks a master, has it asked, and replicates it.
+pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
+    let (Some(own), Some(me)) = (scene.own, scene.me) else {
+        return;
+    };
+    let blank = me.slots.is_empty() && !me.flags.replica() && own.server.keys == 0;
+    let members_about = scene
+        .peers
+        .values()
+        .any(|peer| peer.claim.stage == Some(Stage::Member));
+    let beyond = scene.policy.me.ordinal >= scene.policy.expected();
+    if !blank || !may_join(scene) || !(members_about || beyond) {
+        return;
+    }
+    plan.hurry();
+    if let Some(old) = old_identity(scene, &own.table) {
+        plan.block(
+            ReasonCode::OldIdentityOwnsSlots,
+            format!(
+                "this pod's former node {} still owns slots {}; waiting until a replica has taken them over",
+                old.id, old.slots
+            ),
+        );
+        return;
+    }
+    if own.table.others().next().is_none() {
+        plan.block(
+            ReasonCode::WaitingForCluster,
+            "waiting for a member to introduce this new node",
+        );
+        return;
+    }
+    plan.block(ReasonCode::Joining, "this new node is becoming a replica");
+    if own.table.covers_all_slots() && members_about {
+        replicate_neediest(scene, own, plan);
+    }
+}
+
+/// A former member without slots stays as it is: a person may have moved its slots away.
+fn may_join(scene: &Scene<'_>) -> bool {
+    matches!(scene.stage, Stage::Virgin | Stage::Forming)
+}
+
+fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+    let Some(master) = placement::neediest_master(scene, &own.table) else {
+        return;
+    };
+    let Some(socket) = master.socket() else {
+        return;
+    };
+    let verified = scene.memory.answers.get(&socket).is_some_and(|answer| {
+        matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == master.id && !facts.slots.is_empty())
+    });
+    if !verified {
+        plan.ask(socket, Duration::ZERO);
+        return;
+    }
+    let pod = scene.name_of(&master.id);
+    let evidence = format!(
+        "it owns slots {} and has the fewest replicas; this node is empty",
+        master.slots
+    );
+    let action = Action::Replicate {
+        master: master.id.clone(),
+        pod,
+    };
+    plan.act("replicate".to_owned(), GAP, action, evidence);
+}
+
+/// A node that was this pod's before its volume was lost, and still owns slots.
+fn old_identity<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'t NodeEntry> {
+    let own_host = scene.policy.hostname.as_str();
+    table.others().find(|node| {
+        let by_name = node.address.hostname() == Some(own_host);
+        let by_address = node.address.ip() == Some(scene.policy.pod_ip);
+        !node.slots.is_empty() && (by_name || by_address)
+    })
+}

@@ -1,0 +1,91 @@
+//! What one round hands to the next. A restart of the agent loses it, so nothing that safety
+//! rests on is only here: that is on the volume or is observed again.
+
+use super::policy::Policy;
+use super::scene;
+use crate::model::identity::NodeId;
+use crate::model::observation::{Observation, OwnRedis, PeerAnswer, Volume};
+use crate::model::time::Moment;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long an answer counts as what answers there now (S1: within the last second).
+pub const FRESH: Duration = Duration::from_secs(1);
+
+/// What earlier rounds left.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Answers no older than [`FRESH`].
+    pub answers: BTreeMap<SocketAddr, PeerAnswer>,
+    /// When an address about which there was a doubt was last asked.
+    pub asked: BTreeMap<SocketAddr, Moment>,
+    /// The ordinal last verified for each node ID. Also on the volume.
+    pub pods: BTreeMap<NodeId, u32>,
+    /// When each kind of write was last ordered.
+    pub written: BTreeMap<String, Moment>,
+    /// Since when the own table gives every slot an owner.
+    pub covered_since: Option<Moment>,
+    /// When the forming rule ordered the own Redis to take its slots.
+    pub took_slots_at: Option<Moment>,
+    /// The `run_id` of the Redis that passed the start gate. Also on the volume.
+    pub gate_run_id: Option<String>,
+    /// Since when this node has not been ready, without a break.
+    pub unready_since: Option<Moment>,
+    /// Since when this node's forming is under way, all pods found.
+    pub forming_since: Option<Moment>,
+}
+
+impl Memory {
+    /// The memory with this round's facts in it and what has aged left out.
+    pub fn learn(&self, policy: &Policy, seen: &Observation) -> Memory {
+        let mut next = self.clone();
+        next.answers.extend(seen.answers.clone());
+        next.answers
+            .retain(|_, answer| seen.now - answer.at <= FRESH);
+        next.asked.extend(
+            seen.answers
+                .iter()
+                .map(|(socket, answer)| (*socket, answer.at)),
+        );
+        next.asked
+            .retain(|_, at| seen.now - *at < Duration::from_secs(60));
+        next.written
+            .retain(|_, at| seen.now - *at < Duration::from_secs(600));
+
+        if let Volume::Says(note) = &seen.volume {
+            for (id, ordinal) in &note.pods {
+                next.pods.entry(id.clone()).or_insert(*ordinal);
+            }
+            if next.gate_run_id.is_none() {
+                next.gate_run_id.clone_from(&note.gate_run_id);
+            }
+        }
+        for (socket, answer) in &next.answers {
+            if let Ok(peer) = scene::verify(policy, *socket, answer) {
+                next.pods.insert(peer.facts.id.clone(), peer.ordinal);
+            }
+        }
+        if let OwnRedis::Up(own) = &seen.own {
+            next.learn_slots(seen.now, own);
+            if let Some(me) = own.table.myself() {
+                next.pods.insert(me.id.clone(), policy.me.ordinal);
+            }
+            // Only who is in the table matters later: a map that grows with every replaced
+            // volume would grow for ever.
+            let fresh: Vec<NodeId> = next
+                .answers
+                .values()
+                .filter_map(scene::answered_id)
+                .collect();
+            next.pods
+                .retain(|id, _| own.table.get(id).is_some() || fresh.contains(id));
+        }
+        next
+    }
+
+    fn learn_slots(&mut self, now: Moment, own: &crate::model::observation::OwnFacts) {
+        let since = |since: Option<Moment>, holds: bool| holds.then(|| since.unwrap_or(now));
+        self.covered_since = since(self.covered_since, own.table.covers_all_slots());
+    }
+}

@@ -1,0 +1,88 @@
+//! Which part each ordinal plays in the first cluster, and which shard a newcomer joins.
+
+use super::scene::Scene;
+use crate::model::identity::Shape;
+use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::slots::SlotSet;
+
+/// The part that the plan gives to one ordinal of the first shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A master with these slots.
+    Master(SlotSet),
+    /// A replica of this ordinal.
+    ReplicaOf(u32),
+}
+
+/// The plan: ordinals below M are masters, the others replicate 0, 1, .. M-1, 0, 1, .. in turn.
+pub fn part(ordinal: u32, shape: &Shape) -> Part {
+    let masters = u32::from(shape.masters);
+    match u16::try_from(ordinal) {
+        Ok(index) if ordinal < masters => Part::Master(SlotSet::planned(index, shape.masters)),
+        _ => Part::ReplicaOf(ordinal % masters),
+    }
+}
+
+/// The master that this blank pod should replicate: the one with the fewest live replicas; among
+/// equals the one whose shard the plan gives to this ordinal, then one on another node, then one
+/// in another zone, then the lowest slot.
+pub fn neediest_master<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'t NodeEntry> {
+    let own_shard = u16::try_from(scene.policy.me.ordinal % u32::from(scene.policy.shape.masters))
+        .ok()
+        .and_then(|index| SlotSet::planned(index, scene.policy.shape.masters).first());
+    let live_replicas = |master: &NodeEntry| {
+        let of_master = |node: &&NodeEntry| node.master.as_ref() == Some(&master.id);
+        table
+            .others()
+            .filter(of_master)
+            .filter(|node| !node.flags.fail())
+            .count()
+    };
+    let elsewhere = |master: &NodeEntry,
+                     place: fn(&crate::model::observation::PeerClaim) -> &str,
+                     mine: &str| {
+        let claim = scene.peer_with_id(&master.id).map(|peer| peer.claim);
+        claim.is_some_and(|claim| !mine.is_empty() && place(claim) == mine)
+    };
+    table
+        .slot_owners()
+        .filter(|node| !node.flags.myself() && node.flags.master() && node.healthy())
+        .min_by_key(|master| {
+            (
+                live_replicas(master),
+                !own_shard.is_some_and(|slot| master.slots.contains(slot)),
+                elsewhere(master, |claim| &claim.node_name, &scene.policy.node_name),
+                elsewhere(master, |claim| &claim.zone, &scene.policy.zone),
+                master.slots.first(),
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_and_four_and_five_replicate_zero_one_and_two() {
+        let shape = Shape {
+            masters: 3,
+            replicas_per_master: 1,
+        };
+        let parts: Vec<Part> = (3..6).map(|ordinal| part(ordinal, &shape)).collect();
+        assert_eq!(
+            parts,
+            [Part::ReplicaOf(0), Part::ReplicaOf(1), Part::ReplicaOf(2)]
+        );
+    }
+
+    #[test]
+    fn second_replicas_start_again_at_the_first_master() {
+        let shape = Shape {
+            masters: 5,
+            replicas_per_master: 2,
+        };
+        assert_eq!(part(9, &shape), Part::ReplicaOf(4));
+        assert_eq!(part(10, &shape), Part::ReplicaOf(0));
+        assert_eq!(part(14, &shape), Part::ReplicaOf(4));
+    }
+}

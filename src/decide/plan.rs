@@ -1,0 +1,213 @@
+//! Where the rules put their actions and findings, and how these become the decision. The rate
+//! limit of every write is here (S12), and so is the one exception of readiness.
+
+use super::memory::Memory;
+use super::scene::Scene;
+use crate::model::decision::{Action, Decision, Planned};
+use crate::model::observation::Stage;
+use crate::model::reason::{Reason, ReasonCode, Weight};
+use crate::model::time::Moment;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// While something is under way that ends within a moment.
+const SOON: Duration = Duration::from_millis(25);
+/// While not ready.
+const RESTLESS: Duration = Duration::from_millis(200);
+/// In steady state, and after a minute without progress.
+const STEADY: Duration = Duration::from_secs(1);
+/// For how long haste makes sense.
+const HASTE: Duration = Duration::from_secs(30);
+
+/// A decision in the making.
+pub struct Plan {
+    now: Moment,
+    ordinal: u32,
+    memory: Memory,
+    actions: Vec<Planned>,
+    findings: Vec<Finding>,
+    ask: BTreeSet<SocketAddr>,
+    ask_missing: bool,
+    hurry: bool,
+}
+
+/// Something that speaks against readiness, and whom it waits for.
+struct Finding {
+    reason: Reason,
+    /// The ordinals that could end it; empty when it is nobody's but this node's own.
+    blames: BTreeSet<u32>,
+    /// Some of those who could end it are not known by ordinal.
+    blames_unknown: bool,
+}
+
+impl Plan {
+    /// An empty plan.
+    pub fn new(memory: &Memory, now: Moment, ordinal: u32) -> Plan {
+        Plan {
+            now,
+            ordinal,
+            memory: memory.clone(),
+            actions: Vec::new(),
+            findings: Vec::new(),
+            ask: BTreeSet::new(),
+            ask_missing: false,
+            hurry: false,
+        }
+    }
+
+    /// Orders an action unless the same one (`key`) was ordered less than `gap` ago. The gap gets
+    /// up to a quarter longer by ordinal and time, so that many agents do not move in step.
+    pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
+        let spread = (u64::from(self.ordinal) * 7919 + self.now.0) % 64;
+        let gap = gap + gap.mul_f64(0.25) * u32::try_from(spread).unwrap_or(0) / 64;
+        let recent = self.memory.written.get(&key);
+        if recent.is_some_and(|at| self.now - *at < gap) {
+            return;
+        }
+        self.memory.written.insert(key, self.now);
+        let evidence = evidence.into();
+        self.actions.push(Planned { action, evidence });
+    }
+
+    /// A finding that only this node can end.
+    pub fn block(&mut self, code: ReasonCode, message: impl Into<String>) {
+        self.find(code, Weight::Blocks, message.into(), BTreeSet::new(), false);
+    }
+
+    /// A finding that the named ordinals could end.
+    pub fn block_on(
+        &mut self,
+        code: ReasonCode,
+        message: impl Into<String>,
+        blames: &[Option<u32>],
+    ) {
+        let known = blames.iter().flatten().copied().collect();
+        let unknown = blames.iter().any(Option::is_none);
+        self.find(code, Weight::Blocks, message.into(), known, unknown);
+    }
+
+    /// Something worth knowing that does not unready this node.
+    pub fn warn(&mut self, code: ReasonCode, message: impl Into<String>) {
+        self.find(code, Weight::Warns, message.into(), BTreeSet::new(), false);
+    }
+
+    fn find(
+        &mut self,
+        code: ReasonCode,
+        weight: Weight,
+        message: String,
+        blames: BTreeSet<u32>,
+        blames_unknown: bool,
+    ) {
+        let reason = Reason {
+            code,
+            weight,
+            message,
+        };
+        self.findings.push(Finding {
+            reason,
+            blames,
+            blames_unknown,
+        });
+    }
+
+    /// Whether a blocking finding has been made.
+    pub fn blocked(&self) -> bool {
+        let mut weights = self.findings.iter().map(|finding| finding.reason.weight);
+        weights.any(|weight| weight == Weight::Blocks)
+    }
+
+    /// Wants an address asked in the next round, at most once in `gap`.
+    pub fn ask(&mut self, socket: SocketAddr, gap: Duration) {
+        let asked = self.memory.asked.get(&socket);
+        if asked.is_none_or(|at| self.now - *at >= gap) {
+            self.ask.insert(socket);
+        }
+    }
+
+    /// Wants ordinals looked up that the Service's own name lacks.
+    pub fn ask_missing(&mut self) {
+        self.ask_missing = true;
+    }
+
+    /// Something is under way that the next round should see soon.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+    }
+
+    /// What this plan leaves for the next round, to be changed by a rule.
+    pub fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// What this plan leaves for the next round.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The decision and the memory for the next round.
+    pub fn conclude(mut self, scene: &Scene<'_>) -> (Memory, Decision) {
+        let reasons = self.reasons(scene);
+        let ready = is_ready(&reasons);
+        self.memory.unready_since = (!ready).then(|| self.memory.unready_since.unwrap_or(self.now));
+        let decision = Decision {
+            next_round_in: self.pace(scene),
+            actions: self.actions,
+            reasons,
+            ready,
+            stage: scene.stage,
+            ask: self.ask,
+            ask_missing: self.ask_missing,
+            view: super::view::view(scene),
+        };
+        (self.memory, decision)
+    }
+
+    /// When the next round is due, as far as the rules up to now tell.
+    pub fn pace(&self, scene: &Scene<'_>) -> Duration {
+        let unready = !is_ready(&self.reasons(scene));
+        let restless = unready || scene.stage != Stage::Member;
+        let since = self.memory.forming_since.or(self.memory.unready_since);
+        let in_haste = since.is_none_or(|since| self.now - since < HASTE);
+        match (self.hurry, restless, in_haste) {
+            (true, _, true) => SOON,
+            (true, _, false) | (false, true, true) => RESTLESS,
+            (false, true, false) | (false, false, _) => STEADY,
+        }
+    }
+
+    fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
+        self.findings
+            .iter()
+            .map(|finding| finding.judged(scene))
+            .collect()
+    }
+}
+
+fn is_ready(reasons: &[Reason]) -> bool {
+    reasons.iter().all(|reason| reason.weight == Weight::Warns)
+}
+
+impl Finding {
+    /// A pod is never held unready by higher ordinals that are not in DNS: Kubernetes creates them
+    /// only when this pod is ready. A dead node whose ordinal nobody knows counts as one of these
+    /// while any expected higher ordinal is absent.
+    fn judged(&self, scene: &Scene<'_>) -> Reason {
+        let somebody = !self.blames.is_empty() || self.blames_unknown;
+        let known_wait = self
+            .blames
+            .iter()
+            .all(|ordinal| scene.waits_for_us(*ordinal));
+        let unknown_wait = !self.blames_unknown
+            || scene
+                .policy
+                .expected_peers()
+                .any(|ordinal| scene.waits_for_us(ordinal));
+        let mut reason = self.reason.clone();
+        if somebody && known_wait && unknown_wait {
+            reason.weight = Weight::Warns;
+        }
+        reason
+    }
+}

@@ -1,0 +1,49 @@
+//! What the configuration means for decisions: who this pod is and how large the first cluster is.
+
+use crate::model::identity::{PodName, Shape};
+use std::net::IpAddr;
+
+/// The fixed part of every decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// This pod.
+    pub me: PodName,
+    /// `<namespace>/<statefulset>`: what must agree before two pods may know each other.
+    pub cluster: String,
+    /// The name this pod has in DNS, without the final dot.
+    pub hostname: String,
+    /// This pod's own address.
+    pub pod_ip: IpAddr,
+    /// The port of every Redis.
+    pub redis_port: u16,
+    /// The first shape of the cluster.
+    pub shape: Shape,
+    /// A replica behind by more bytes is not ready.
+    pub lag_bytes_max: u64,
+    /// The start gate never latches (`READY_WHEN=cluster`).
+    pub gate_always: bool,
+    /// Where this pod runs; empty when not told.
+    pub node_name: String,
+    /// Where this pod runs; empty when not told.
+    pub zone: String,
+    /// Nothing is written (`DRY_RUN`).
+    pub dry_run: bool,
+}
+
+impl Policy {
+    /// How many pods the first shape has.
+    pub fn expected(&self) -> u32 {
+        u32::from(self.shape.masters) * (1 + u32::from(self.shape.replicas_per_master))
+    }
+
+    /// The ordinals of the first shape but this pod's.
+    pub fn expected_peers(&self) -> impl Iterator<Item = u32> {
+        let me = self.me.ordinal;
+        (0..self.expected()).filter(move |ordinal| *ordinal != me)
+    }
+
+    /// The name of the pod with this ordinal.
+    pub fn pod(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.me.set)
+    }
+}

@@ -1,0 +1,253 @@
+//! Whether this node does its part, and if not why, in words a person can act on. It is about
+//! this node; the start gate alone is about the whole cluster, once per start of Redis.
+
+use super::plan::Plan;
+use super::scene::Scene;
+use crate::model::info::ReplicaFacts;
+use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::observation::{OwnFacts, OwnRedis, Silence, Stage};
+use crate::model::peers::DnsAnswer;
+use crate::model::reason::ReasonCode;
+
+/// Adds the findings that no earlier rule has made.
+pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
+    environment(scene, plan);
+    let own = match &scene.seen.own {
+        OwnRedis::Silent(why) => return plan.block(silent_code(why), format!("Redis {why}")),
+        OwnRedis::Loading(..) => {
+            return plan.block(
+                ReasonCode::RedisLoading,
+                "Redis is reading its data from disk",
+            );
+        }
+        OwnRedis::Up(own) => own,
+    };
+    let Some(me) = scene.me else {
+        return plan.block(
+            ReasonCode::NotAMember,
+            "the node table does not show this node",
+        );
+    };
+    own_address(scene, me, plan);
+    let alone = own.table.others().next().is_none();
+    if alone && own.server.keys > 0 && me.slots.is_empty() {
+        plan.block(
+            ReasonCode::DataWithoutIdentity,
+            format!(
+                "Redis holds {} keys but knows no cluster: its nodes.conf was lost. A person must \
+                 bring nodes.conf back or decide what becomes of the data",
+                own.server.keys
+            ),
+        );
+    }
+    if alone && scene.policy.expected() > 1 {
+        if !plan.blocked() {
+            plan.block(ReasonCode::NotAMember, "this node knows no other node");
+        }
+        return;
+    }
+    part(scene, own, me, plan);
+    majority(scene, &own.table, plan);
+    start_gate(scene, own, plan);
+    too_few_masters(&own.table, plan);
+}
+
+fn silent_code(why: &Silence) -> ReasonCode {
+    match why {
+        Silence::NotAsked => ReasonCode::Starting,
+        Silence::Unreachable(_) | Silence::TimedOut | Silence::Garbled(_) => {
+            ReasonCode::RedisUnreachable
+        }
+        Silence::Auth(_) => ReasonCode::RedisAuth,
+        Silence::Denied(_) => ReasonCode::RedisNoPermission,
+        Silence::NoCluster => ReasonCode::ClusterDisabled,
+    }
+}
+
+fn environment(scene: &Scene<'_>, plan: &mut Plan) {
+    if let DnsAnswer::Failed(why) = &scene.seen.dns.answer {
+        plan.warn(
+            ReasonCode::DnsFailing,
+            format!("the headless Service cannot be looked up: {why}"),
+        );
+    }
+    if scene.policy.dry_run {
+        plan.warn(
+            ReasonCode::DryRun,
+            "DRY_RUN is set: decisions are logged, nothing is written",
+        );
+    }
+    for refusal in &scene.seen.refusals {
+        let denied = refusal.error.contains("NOPERM");
+        let code = if denied {
+            ReasonCode::RedisNoPermission
+        } else {
+            ReasonCode::CommandRefused
+        };
+        plan.warn(
+            code,
+            format!("Redis refuses to {}: {}", refusal.action, refusal.error),
+        );
+    }
+}
+
+fn own_address(scene: &Scene<'_>, me: &NodeEntry, plan: &mut Plan) {
+    let pod_ip = scene.policy.pod_ip;
+    if me.address.ip() != Some(pod_ip) {
+        let shown = if me.address.host.is_empty() {
+            "no address"
+        } else {
+            &me.address.host
+        };
+        plan.block(
+            ReasonCode::OwnAddress,
+            format!("this node's table shows {shown} for itself, and its address is {pod_ip}"),
+        );
+    }
+}
+
+/// A master owns slots; a replica has its link up, its first copy done and its lag in bounds.
+fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
+    let Some(replica) = &own.server.replica else {
+        if me.slots.is_empty() && !plan.blocked() {
+            let what = "this master owns no slots; move slots to it or make it a replica";
+            plan.block(ReasonCode::NoSlots, what);
+        }
+        return;
+    };
+    let master = me.master.as_ref();
+    let blames = [master.and_then(|id| scene.ordinal_of(id))];
+    let name = master.map_or_else(|| "its master".to_owned(), |id| scene.name_of(id));
+    if replica.syncing {
+        let left = match replica.sync_left_bytes {
+            Some(bytes) if bytes > 0 => format!(", {bytes} bytes to go"),
+            _ => String::new(),
+        };
+        let message = format!("copying the data of {name}{left}");
+        plan.block_on(ReasonCode::ReplicaSyncing, message, &blames);
+    } else if !replica.link_up {
+        let (host, port) = (&replica.master_host, replica.master_port);
+        let message = format!("the replication link to {name} ({host} port {port}) is down");
+        plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
+    }
+    let lag = lag_bytes(own, master, replica);
+    let allowed = scene.policy.lag_bytes_max;
+    if replica.link_up && lag > allowed {
+        let message = format!("{lag} bytes behind {name}, and MAX_LAG_BYTES is {allowed}");
+        plan.block(ReasonCode::ReplicaLag, message);
+    }
+}
+
+/// How far this replica is behind, in bytes: what it has read and not applied, or what its master
+/// last gossiped and it has not applied, whichever is more.
+pub fn lag_bytes(
+    own: &OwnFacts,
+    master: Option<&crate::model::identity::NodeId>,
+    replica: &ReplicaFacts,
+) -> u64 {
+    let gossiped = master
+        .and_then(|id| own.offsets.get(id))
+        .copied()
+        .unwrap_or_default();
+    gossiped
+        .max(replica.read_offset)
+        .saturating_sub(replica.applied_offset)
+}
+
+/// The slot owners out of reach, if those in reach are no majority; else nothing.
+pub fn majority_lacks(table: &NodeTable) -> Vec<&NodeEntry> {
+    let (reached, lost): (Vec<_>, Vec<_>) = table.slot_owners().partition(|node| node.healthy());
+    if reached.len() > lost.len() {
+        Vec::new()
+    } else {
+        lost
+    }
+}
+
+fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
+    let lost = majority_lacks(table);
+    if !lost.is_empty() {
+        let message = format!(
+            "cut off from a majority of the masters: {} out of reach",
+            names(scene, lost.iter().copied())
+        );
+        plan.block_on(ReasonCode::Minority, message, &ordinals(scene, lost));
+    }
+}
+
+/// Passed once per start of Redis: every slot has an owner that is connected and not suspected,
+/// and the state is ok. `ok` alone is not enough: a Redis restarted among dead peers says it for
+/// some seconds, and with an owner at `noaddr` for ever.
+fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+    let run_id = &own.server.run_id;
+    let latched = plan.memory().gate_run_id.as_ref() == Some(run_id);
+    let lost: Vec<&NodeEntry> = own
+        .table
+        .slot_owners()
+        .filter(|node| !node.healthy())
+        .collect();
+    let unowned = crate::model::slots::SlotSet::all().minus(&own.table.covered());
+    let mut open = true;
+    let mut hold = |plan: &mut Plan, code, message: String, blames: &[Option<u32>]| {
+        open = false;
+        if latched && !scene.policy.gate_always {
+            plan.warn(code, message);
+        } else {
+            plan.block_on(code, message, blames);
+        }
+    };
+    if !unowned.is_empty() {
+        hold(
+            plan,
+            ReasonCode::SlotsUncovered,
+            format!("slots {unowned} have no owner"),
+            &[],
+        );
+    }
+    let blames = ordinals(scene, lost.iter().copied());
+    if !lost.is_empty() {
+        let message = format!("slots of {} are out of reach", names(scene, lost));
+        hold(plan, ReasonCode::SlotsUncovered, message, &blames);
+    }
+    if !own.state_ok {
+        hold(
+            plan,
+            ReasonCode::ClusterDown,
+            "Redis says cluster_state:fail".to_owned(),
+            &blames,
+        );
+    }
+    if open && scene.stage != Stage::Virgin {
+        plan.memory_mut().gate_run_id = Some(run_id.clone());
+    }
+}
+
+/// Without a third master there is no majority left to elect a replica when a master dies.
+fn too_few_masters(table: &NodeTable, plan: &mut Plan) {
+    let masters = table.slot_owners().count();
+    let replicas = table.settled().filter(|node| node.flags.replica()).count();
+    if (1..3).contains(&masters) && replicas > 0 {
+        plan.warn(
+            ReasonCode::TooFewMasters,
+            format!("with {masters} master(s) Redis cannot elect a replica when a master dies; three or more can"),
+        );
+    }
+}
+
+fn names<'t>(scene: &Scene<'_>, nodes: impl IntoIterator<Item = &'t NodeEntry>) -> String {
+    let names: Vec<String> = nodes
+        .into_iter()
+        .map(|node| scene.name_of(&node.id))
+        .collect();
+    names.join(", ")
+}
+
+fn ordinals<'t>(
+    scene: &Scene<'_>,
+    nodes: impl IntoIterator<Item = &'t NodeEntry>,
+) -> Vec<Option<u32>> {
+    nodes
+        .into_iter()
+        .map(|node| scene.ordinal_of(&node.id))
+        .collect()
+}

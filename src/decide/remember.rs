@@ -1,0 +1,71 @@
+//! What has to be on the volume: the marker that this Redis has been a member, who is who, the
+//! start gate that was passed, and the node timeout while it is shortened.
+
+use super::plan::Plan;
+use super::scene::Scene;
+use super::{form, hasten};
+use crate::model::decision::Action;
+use crate::model::observation::{Stage, Volume, VolumeNote};
+use crate::model::reason::ReasonCode;
+use std::time::Duration;
+
+/// After this long with every slot owned, a cluster counts as made, whoever made it.
+const ADOPT_AFTER: Duration = Duration::from_secs(10);
+/// The volume may be read-only or full.
+const GAP: Duration = Duration::from_secs(1);
+
+/// Orders the note to be written when it is not what it should be.
+pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
+    if let Some(why) = &scene.seen.volume_error {
+        plan.warn(
+            ReasonCode::VolumeUnwritable,
+            format!("the note beside the data cannot be written: {why}"),
+        );
+    }
+    if matches!(scene.seen.volume, Volume::Unreadable(_)) || scene.own.is_none() {
+        return;
+    }
+    let present = scene.note().cloned().unwrap_or_default();
+    let member = present.member || is_member(scene);
+    let wanted = VolumeNote {
+        member,
+        cluster: if member {
+            scene.policy.cluster.clone()
+        } else {
+            String::new()
+        },
+        pods: if member {
+            plan.memory().pods.clone()
+        } else {
+            present.pods.clone()
+        },
+        gate_run_id: plan.memory().gate_run_id.clone(),
+        node_timeout_ms: hasten::wants_note(scene),
+    };
+    if wanted != present {
+        // Each content has its own limit: the note that hastening needs must not wait for the
+        // limit of the one before.
+        let key = format!(
+            "remember {member} {:?} {:?}",
+            wanted.gate_run_id, wanted.node_timeout_ms
+        );
+        plan.act(
+            key,
+            GAP,
+            Action::Remember(wanted),
+            "what is known has changed",
+        );
+    }
+}
+
+fn is_member(scene: &Scene<'_>) -> bool {
+    let (Some(table), Some(me)) = (scene.table(), scene.me) else {
+        return false;
+    };
+    let since = scene.memory.covered_since;
+    let long = since.is_some_and(|since| scene.seen.now - since >= ADOPT_AFTER);
+    let part = !me.slots.is_empty() || me.flags.replica();
+    let others = table.others().next().is_some() || scene.policy.expected() == 1;
+    let covered = table.covers_all_slots() && part && others;
+    covered && scene.stage != Stage::Unknown && (long || form::complete(scene))
+}

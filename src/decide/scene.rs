@@ -1,0 +1,292 @@
+//! The facts of one round, put together once so that every rule reads the same ones: who is
+//! verified to be whom, how far this pod has come, what is missing.
+
+use super::memory::{FRESH, Memory};
+use super::policy::Policy;
+use crate::model::identity::{NodeId, PodName};
+use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::observation::{
+    Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Stage,
+    Volume, VolumeNote,
+};
+use crate::model::peers::DnsAnswer;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A pod of this cluster whose Redis and whose agent agree on who it is, within the last second.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its ordinal.
+    pub ordinal: u32,
+    /// Where it answered.
+    pub socket: SocketAddr,
+    /// What its Redis says.
+    pub facts: &'a PeerFacts,
+    /// What its agent says.
+    pub claim: &'a PeerClaim,
+}
+
+/// Why an answer is no proof of identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unverified {
+    /// Somebody is silent: unknown.
+    Silent(String),
+    /// Redis and agent do not agree yet on the node ID.
+    Disagree,
+    /// The agent is of another cluster.
+    Foreign {
+        /// Which.
+        cluster: String,
+        /// The ID of the Redis there.
+        id: NodeId,
+    },
+}
+
+/// One round's facts.
+pub struct Scene<'a> {
+    /// The configuration.
+    pub policy: &'a Policy,
+    /// What earlier rounds and this one taught.
+    pub memory: &'a Memory,
+    /// What this round saw.
+    pub seen: &'a Observation,
+    /// The own Redis, when it is in full service.
+    pub own: Option<&'a OwnFacts>,
+    /// The own line in the own table.
+    pub me: Option<&'a NodeEntry>,
+    /// Verified pods, by ordinal. An ordinal that two nodes claim is not in here.
+    pub peers: BTreeMap<u32, Peer<'a>>,
+    /// How far this pod has come.
+    pub stage: Stage,
+}
+
+/// Whether an answer proves that a pod of this cluster is there: its Redis answers, its agent
+/// answers, and both name the same node ID (S1).
+pub fn verify<'a>(
+    policy: &Policy,
+    socket: SocketAddr,
+    answer: &'a PeerAnswer,
+) -> Result<Peer<'a>, Unverified> {
+    let facts = match &answer.redis {
+        PeerRedis::Up(facts) => facts,
+        PeerRedis::Silent(why) => return Err(Unverified::Silent(format!("its Redis {why}"))),
+    };
+    let claim = match &answer.agent {
+        PeerAgent::Says(claim) => claim,
+        PeerAgent::Silent(why) => {
+            return Err(Unverified::Silent(format!(
+                "its sidecar does not answer: {why}"
+            )));
+        }
+    };
+    if claim.cluster != policy.cluster {
+        return Err(Unverified::Foreign {
+            cluster: claim.cluster.clone(),
+            id: facts.id.clone(),
+        });
+    }
+    let pod: PodName = claim
+        .pod
+        .parse()
+        .map_err(|_| Unverified::Silent(format!("its sidecar says it is {:?}", claim.pod)))?;
+    if pod.set != policy.me.set || claim.node_id.as_ref() != Some(&facts.id) {
+        return Err(Unverified::Disagree);
+    }
+    Ok(Peer {
+        ordinal: pod.ordinal,
+        socket,
+        facts,
+        claim,
+    })
+}
+
+/// The ID of the Redis that answered.
+pub fn answered_id(answer: &PeerAnswer) -> Option<NodeId> {
+    match &answer.redis {
+        PeerRedis::Up(facts) => Some(facts.id.clone()),
+        PeerRedis::Silent(_) => None,
+    }
+}
+
+impl Peer<'_> {
+    /// Knows nobody, owns nothing, holds nothing and has never been a member (S3).
+    pub fn virgin(&self) -> bool {
+        let facts = self.facts;
+        self.claim.stage == Some(Stage::Virgin)
+            && facts.knows.is_empty()
+            && facts.slots.is_empty()
+            && facts.master.is_none()
+            && facts.keys == 0
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// Puts the facts together.
+    pub fn new(policy: &'a Policy, memory: &'a Memory, seen: &'a Observation) -> Scene<'a> {
+        let own = match &seen.own {
+            OwnRedis::Up(own) => Some(&**own),
+            OwnRedis::Silent(_) | OwnRedis::Loading(..) => None,
+        };
+        let me = own.and_then(|own| own.table.myself());
+        Scene {
+            policy,
+            memory,
+            seen,
+            own,
+            me,
+            peers: verified_peers(policy, memory, me),
+            stage: stage(own, me, &seen.volume),
+        }
+    }
+
+    /// The own table, when the own Redis is in full service.
+    pub fn table(&self) -> Option<&'a NodeTable> {
+        self.own.map(|own| &own.table)
+    }
+
+    /// The note on the volume, when there is one.
+    pub fn note(&self) -> Option<&'a VolumeNote> {
+        match &self.seen.volume {
+            Volume::Says(note) => Some(note),
+            Volume::Blank | Volume::Unreadable(_) => None,
+        }
+    }
+
+    /// The verified pod that has this node ID.
+    pub fn peer_with_id(&self, id: &NodeId) -> Option<&Peer<'a>> {
+        self.peers.values().find(|peer| peer.facts.id == *id)
+    }
+
+    /// The name of the pod that has this node ID, or else the ID.
+    pub fn name_of(&self, id: &NodeId) -> String {
+        match self.ordinal_of(id) {
+            Some(ordinal) => self.policy.pod(ordinal),
+            None => id.to_string(),
+        }
+    }
+
+    /// The ordinal that has this node ID: verified, remembered, or by the hostname it announced.
+    pub fn ordinal_of(&self, id: &NodeId) -> Option<u32> {
+        if let Some(ordinal) = self.memory.pods.get(id) {
+            return Some(*ordinal);
+        }
+        let hostname = self.table()?.get(id)?.address.hostname()?;
+        let (own_pod, rest) = self.policy.hostname.split_once('.')?;
+        let (pod, their_rest) = hostname.split_once('.')?;
+        let pod: PodName = pod.parse().ok()?;
+        (their_rest == rest && pod.set == self.policy.me.set && pod.to_string() != own_pod)
+            .then_some(pod.ordinal)
+    }
+
+    /// Whether DNS has no address for this ordinal, and said so. A failed question is not an
+    /// answer (S2).
+    pub fn absent_from_dns(&self, ordinal: u32) -> bool {
+        let answered = !matches!(self.seen.dns.answer, DnsAnswer::Failed(_));
+        answered
+            && !self.seen.dns.addresses.contains_key(&ordinal)
+            && !self.seen.dns.unknown.contains(&ordinal)
+    }
+
+    /// Whether waiting for this ordinal could wait for ever: with OrderedReady, Kubernetes creates
+    /// a higher ordinal only when this pod is ready.
+    pub fn waits_for_us(&self, ordinal: u32) -> bool {
+        ordinal > self.policy.me.ordinal && self.absent_from_dns(ordinal)
+    }
+
+    /// Where this ordinal's Redis can be asked: DNS first, else the own table.
+    pub fn sockets_of(&self, ordinal: u32) -> Vec<SocketAddr> {
+        let port = self.policy.redis_port;
+        if let Some(ips) = self.seen.dns.addresses.get(&ordinal) {
+            return ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        }
+        let Some(table) = self.table() else {
+            return Vec::new();
+        };
+        let in_table = table
+            .others()
+            .filter(|node| self.ordinal_of(&node.id) == Some(ordinal));
+        in_table.filter_map(NodeEntry::socket).collect()
+    }
+
+    /// Why the pod with this ordinal is not verified, in words.
+    pub fn why_unverified(&self, ordinal: u32) -> String {
+        let sockets = self.sockets_of(ordinal);
+        let pod = self.policy.pod(ordinal);
+        if sockets.is_empty() {
+            return match &self.seen.dns.answer {
+                DnsAnswer::Failed(why) => format!("{pod} (DNS fails: {why})"),
+                DnsAnswer::Answered | DnsAnswer::NoSuchName => format!("{pod} (not in DNS)"),
+            };
+        }
+        let answers = sockets.iter().filter_map(|socket| {
+            let answer = self.memory.answers.get(socket)?;
+            match verify(self.policy, *socket, answer) {
+                Ok(peer) => Some(format!("it says it is {}", self.policy.pod(peer.ordinal))),
+                Err(Unverified::Silent(why)) => Some(why),
+                Err(Unverified::Disagree) => {
+                    Some("its sidecar and its Redis name different node IDs".to_owned())
+                }
+                Err(Unverified::Foreign { cluster, .. }) => {
+                    Some(format!("it belongs to the cluster {cluster}"))
+                }
+            }
+        });
+        let why = answers.last().unwrap_or_else(|| "not asked yet".to_owned());
+        format!("{pod} ({why})")
+    }
+}
+
+fn verified_peers<'a>(
+    policy: &Policy,
+    memory: &'a Memory,
+    me: Option<&NodeEntry>,
+) -> BTreeMap<u32, Peer<'a>> {
+    let mut peers: BTreeMap<u32, Option<Peer<'a>>> = BTreeMap::new();
+    for (socket, answer) in &memory.answers {
+        let Ok(peer) = verify(policy, *socket, answer) else {
+            continue;
+        };
+        let is_me =
+            me.is_some_and(|me| me.id == peer.facts.id) || peer.ordinal == policy.me.ordinal;
+        if is_me {
+            continue;
+        }
+        peers
+            .entry(peer.ordinal)
+            .and_modify(|known| {
+                if known.is_some_and(|known| known.facts.id != peer.facts.id) {
+                    *known = None;
+                }
+            })
+            .or_insert(Some(peer));
+    }
+    let sure = peers
+        .into_iter()
+        .filter_map(|(ordinal, peer)| Some((ordinal, peer?)));
+    sure.collect()
+}
+
+fn stage(own: Option<&OwnFacts>, me: Option<&NodeEntry>, volume: &Volume) -> Stage {
+    match volume {
+        Volume::Unreadable(_) => return Stage::Unknown,
+        Volume::Says(note) if note.member => return Stage::Member,
+        Volume::Says(_) | Volume::Blank => {}
+    }
+    let (Some(own), Some(me)) = (own, me) else {
+        return Stage::Unknown;
+    };
+    let alone = own.table.others().next().is_none();
+    if alone && me.slots.is_empty() && !me.flags.replica() {
+        if own.server.keys == 0 {
+            Stage::Virgin
+        } else {
+            Stage::Unknown
+        }
+    } else if alone && own.server.keys > 0 {
+        Stage::Unknown
+    } else {
+        Stage::Forming
+    }
+}
+
+const _: () = assert!(FRESH.as_millis() <= 1000, "S1: within the last second");

@@ -1,0 +1,61 @@
+//! What is told about this node: its role, its slots, whom it follows and every node it knows.
+//! Only what was observed this round; a Redis that does not answer has no role.
+
+use super::readiness::lag_bytes;
+use super::scene::Scene;
+use crate::model::decision::{NodeView, Role, View};
+use crate::model::identity::NodeId;
+use crate::model::observation::{NodesFile, OwnRedis, Stage};
+
+/// What this round's facts say of this node.
+pub fn view(scene: &Scene<'_>) -> View {
+    let (Some(own), Some(me)) = (scene.own, scene.me) else {
+        return View {
+            node_id: id_on_volume(scene),
+            role: loading_role(scene),
+            ..View::default()
+        };
+    };
+    let replica = own.server.replica.as_ref();
+    let member = own.table.others().next().is_some() || !me.slots.is_empty();
+    let role = match replica {
+        Some(_) => Role::Replica,
+        None if member && scene.stage != Stage::Virgin => Role::Master,
+        None => Role::None,
+    };
+    let pod = |id: &NodeId| {
+        scene
+            .ordinal_of(id)
+            .map(|ordinal| scene.policy.pod(ordinal))
+    };
+    let nodes = own.table.nodes.iter().map(|entry| NodeView {
+        pod: pod(&entry.id),
+        entry: entry.clone(),
+    });
+    View {
+        role,
+        node_id: Some(me.id),
+        slots: me.slots.clone(),
+        replica_of: me.master.as_ref().map(|id| scene.name_of(id)),
+        link_up: replica.map(|replica| replica.link_up),
+        lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
+        epoch: Some(me.epoch),
+        nodes: nodes.collect(),
+    }
+}
+
+/// While loading, INFO still tells the role of a node that has one.
+fn loading_role(scene: &Scene<'_>) -> Role {
+    match &scene.seen.own {
+        OwnRedis::Loading(server, _) if server.replica.is_some() => Role::Replica,
+        OwnRedis::Loading(..) if scene.stage == Stage::Member => Role::Master,
+        _ => Role::None,
+    }
+}
+
+fn id_on_volume(scene: &Scene<'_>) -> Option<NodeId> {
+    match &scene.seen.file {
+        NodesFile::Read(conf) => conf.table.myself().map(|me| me.id),
+        NodesFile::Missing | NodesFile::Unreadable(_) | NodesFile::Torn(_) => None,
+    }
+}

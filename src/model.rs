@@ -1,0 +1,11 @@
+//! The vocabulary: values, their parsing and printing. Knows no clients, clocks or I/O.
+
+pub mod decision;
+pub mod identity;
+pub mod info;
+pub mod node_table;
+pub mod observation;
+pub mod peers;
+pub mod reason;
+pub mod slots;
+pub mod time;

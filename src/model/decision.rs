@@ -1,0 +1,192 @@
+//! What a round decided: actions as data, reasons in words, and what to look at next.
+
+use crate::model::identity::NodeId;
+use crate::model::node_table::NodeEntry;
+use crate::model::observation::{Stage, VolumeNote};
+use crate::model::reason::Reason;
+use crate::model::slots::SlotSet;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The outcome of one round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// To be carried out in order, each once; the next round sees what came of it.
+    pub actions: Vec<Planned>,
+    /// Why this node is not ready, and what else a person should know.
+    pub reasons: Vec<Reason>,
+    /// Whether this node does its part.
+    pub ready: bool,
+    /// How far this pod has come.
+    pub stage: Stage,
+    /// Addresses about which there is a doubt: to be asked in the next round.
+    pub ask: BTreeSet<SocketAddr>,
+    /// Whether the next round should look for ordinals that the Service's own name lacks.
+    pub ask_missing: bool,
+    /// What is told about this node.
+    pub view: View,
+    /// When to look again if nothing wakes the agent earlier.
+    pub next_round_in: Duration,
+}
+
+/// The part a node plays now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Not a member, or not to be asked.
+    #[default]
+    None,
+    /// A master that is a member.
+    Master,
+    /// A replica.
+    Replica,
+}
+
+/// This node as it is told to others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    /// Its role.
+    pub role: Role,
+    /// Its node ID, from nodes.conf while Redis cannot be asked.
+    pub node_id: Option<NodeId>,
+    /// The slots it owns.
+    pub slots: SlotSet,
+    /// The pod it replicates, or that node's ID where the pod is not known.
+    pub replica_of: Option<String>,
+    /// Whether the replication link is up; absent on a master.
+    pub link_up: Option<bool>,
+    /// How many bytes it is behind; absent on a master.
+    pub lag_bytes: Option<u64>,
+    /// Its configuration epoch.
+    pub epoch: Option<u64>,
+    /// Every node in its table.
+    pub nodes: Vec<NodeView>,
+}
+
+/// One line of the own table, with the pod's name where it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeView {
+    /// The line.
+    pub entry: NodeEntry,
+    /// The pod.
+    pub pod: Option<String>,
+}
+
+/// An action with the evidence that it is right, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// What to do.
+    pub action: Action,
+    /// Why, in words.
+    pub evidence: String,
+}
+
+/// Something the agent does to its own Redis or its own volume. There is no action on any other
+/// pod's Redis, and none that deletes data (S4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Set one of the `cluster-announce-*` names.
+    Announce {
+        /// The configuration's name.
+        name: &'static str,
+        /// What to announce.
+        value: String,
+    },
+    /// Take a configuration epoch; works only on a node that knows nobody.
+    SetConfigEpoch(u64),
+    /// Take slots that nobody owns.
+    AddSlots {
+        /// Which.
+        slots: SlotSet,
+        /// Whether the server has ADDSLOTSRANGE (7.0 and later).
+        by_range: bool,
+    },
+    /// Introduce a verified node (S1).
+    Meet {
+        /// Whose address it is.
+        pod: String,
+        /// Its address.
+        ip: IpAddr,
+        /// Its port for clients.
+        port: u16,
+        /// Its cluster bus port.
+        bus_port: u16,
+    },
+    /// Become a replica of this master (S5).
+    Replicate {
+        /// The master's ID.
+        master: NodeId,
+        /// The master's pod.
+        pod: String,
+    },
+    /// Let a new master leave its rejoin delay: `cluster-node-timeout` to `short_ms`, `hold_ms`
+    /// later back to `restore_ms`, in one write, so that the server itself puts it back.
+    Hasten {
+        /// Milliseconds to set.
+        short_ms: u64,
+        /// Milliseconds to hold it.
+        hold_ms: u64,
+        /// Milliseconds to set afterwards.
+        restore_ms: u64,
+    },
+    /// Put back the configured `cluster-node-timeout` after a [`Action::Hasten`] that was cut off.
+    RestoreNodeTimeout(u64),
+    /// Write the agent's file on the volume.
+    Remember(VolumeNote),
+}
+
+impl Action {
+    /// A short name, for the log and the metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Announce { .. } => "announce",
+            Action::SetConfigEpoch(_) => "set-config-epoch",
+            Action::AddSlots { .. } => "add-slots",
+            Action::Meet { .. } => "meet",
+            Action::Replicate { .. } => "replicate",
+            Action::Hasten { .. } => "hasten",
+            Action::RestoreNodeTimeout(_) => "restore-node-timeout",
+            Action::Remember(_) => "remember",
+        }
+    }
+
+    /// Whether it writes to Redis, and not only to the agent's own file.
+    pub fn writes_to_redis(&self) -> bool {
+        !matches!(self, Action::Remember(_))
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Announce { name, value } => write!(f, "set {name} to {value}"),
+            Action::SetConfigEpoch(epoch) => write!(f, "take config epoch {epoch}"),
+            Action::AddSlots { slots, .. } => write!(f, "take slots {slots}"),
+            Action::Meet { pod, ip, port, .. } => write!(f, "meet {pod} at {ip} port {port}"),
+            Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
+            Action::Hasten {
+                short_ms,
+                hold_ms,
+                restore_ms,
+            } => write!(
+                f,
+                "set cluster-node-timeout to {short_ms} ms for {hold_ms} ms, then to {restore_ms} ms"
+            ),
+            Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
+            Action::Remember(note) => write!(
+                f,
+                "note on the volume: member {}, {} known pods, gate {}, node timeout {}",
+                note.member,
+                note.pods.len(),
+                if note.gate_run_id.is_some() {
+                    "passed"
+                } else {
+                    "not passed"
+                },
+                note.node_timeout_ms
+                    .map_or("untouched".to_owned(), |ms| format!("{ms} ms")),
+            ),
+        }
+    }
+}

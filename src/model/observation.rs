@@ -1,0 +1,239 @@
+//! What one round saw. Values only: what is not known is said to be unknown, with the reason, and
+//! nothing here says what it means.
+
+use crate::model::identity::NodeId;
+use crate::model::info::ServerFacts;
+use crate::model::node_table::{NodeTable, NodesConf};
+use crate::model::peers::PeersSeen;
+use crate::model::slots::SlotSet;
+use crate::model::time::Moment;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Everything that a round's decision may rest on, besides the memory of earlier rounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// When the round began.
+    pub now: Moment,
+    /// This pod's Redis.
+    pub own: OwnRedis,
+    /// nodes.conf on the volume.
+    pub file: NodesFile,
+    /// The pods that DNS names.
+    pub dns: PeersSeen,
+    /// What the addresses that the last decision wanted asked have answered, and when.
+    pub answers: BTreeMap<SocketAddr, PeerAnswer>,
+    /// What this agent left on the volume earlier.
+    pub volume: Volume,
+    /// Why the last attempt to write to the volume failed.
+    pub volume_error: Option<String>,
+    /// What Redis answered to the last round's commands where it refused them.
+    pub refusals: Vec<Refusal>,
+}
+
+/// The own Redis, as far as it answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OwnRedis {
+    /// No usable answer. Never evidence of anything but that.
+    Silent(Silence),
+    /// Reading its data from disk: only INFO and CONFIG answer.
+    Loading(ServerFacts, Option<ClusterConfig>),
+    /// In full service.
+    Up(Box<OwnFacts>),
+}
+
+/// Why a Redis gave no usable answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// Not asked yet.
+    NotAsked,
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// Connected, and no answer in time: frozen, swapping or cut off.
+    TimedOut,
+    /// It wants another password.
+    Auth(String),
+    /// The user may not run a command that the agent needs.
+    Denied(String),
+    /// It runs without cluster mode.
+    NoCluster,
+    /// It answered something that cannot be read.
+    Garbled(String),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Silence::NotAsked => f.write_str("has not been asked yet"),
+            Silence::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Silence::TimedOut => f.write_str("does not answer in time"),
+            Silence::Auth(why) => write!(f, "refuses the password: {why}"),
+            Silence::Denied(why) => write!(f, "denies a command that is needed: {why}"),
+            Silence::NoCluster => f.write_str("runs without cluster-enabled yes"),
+            Silence::Garbled(why) => write!(f, "answers something unreadable: {why}"),
+        }
+    }
+}
+
+/// What the own Redis says of itself and of the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnFacts {
+    /// From INFO.
+    pub server: ServerFacts,
+    /// From CONFIG GET; absent where the user may not read it.
+    pub config: Option<ClusterConfig>,
+    /// From CLUSTER NODES.
+    pub table: NodeTable,
+    /// `cluster_state:ok`. Not the whole truth: it also says ok for some seconds after a restart
+    /// with every peer gone, and with a slot owner at `noaddr`.
+    pub state_ok: bool,
+    /// `cluster_current_epoch`.
+    pub current_epoch: u64,
+    /// The replication offset each node last gossiped, in bytes (CLUSTER SHARDS, 7.0 and later;
+    /// read on replicas only).
+    pub offsets: BTreeMap<NodeId, u64>,
+}
+
+/// The own Redis's `cluster-*` configuration. A name the server does not know is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `cluster-announce-ip`; empty when unset.
+    pub announce_ip: Option<String>,
+    /// `cluster-announce-hostname` (7.0 and later); empty when unset.
+    pub announce_hostname: Option<String>,
+    /// `cluster-announce-human-nodename` (7.2 and later); empty when unset.
+    pub announce_nodename: Option<String>,
+    /// `cluster-node-timeout`, in milliseconds.
+    pub node_timeout_ms: Option<u64>,
+}
+
+/// nodes.conf on the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodesFile {
+    /// There is none.
+    Missing,
+    /// It is there and cannot be read.
+    Unreadable(String),
+    /// Its text is not whole.
+    Torn(String),
+    /// Whole.
+    Read(NodesConf),
+}
+
+/// What answered at one address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerAnswer {
+    /// When both questions had been answered or given up.
+    pub at: Moment,
+    /// The Redis there.
+    pub redis: PeerRedis,
+    /// The agent there.
+    pub agent: PeerAgent,
+}
+
+/// The Redis at an asked address.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PeerRedis {
+    /// No usable answer: unknown.
+    Silent(Silence),
+    /// It answered.
+    Up(PeerFacts),
+}
+
+/// What a peer's Redis says of itself, boiled down from its own table and INFO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerFacts {
+    /// Its node ID.
+    pub id: NodeId,
+    /// Its cluster bus port.
+    pub bus_port: u16,
+    /// The master that it replicates.
+    pub master: Option<NodeId>,
+    /// The slots that it owns.
+    pub slots: SlotSet,
+    /// The other nodes in its table, those in handshake left out.
+    pub knows: BTreeSet<NodeId>,
+    /// Keys in all its databases.
+    pub keys: u64,
+}
+
+/// The agent at an asked address.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PeerAgent {
+    /// No usable answer: unknown.
+    Silent(String),
+    /// Its `/role`.
+    Says(PeerClaim),
+}
+
+/// What a peer's agent says of its pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerClaim {
+    /// `<namespace>/<statefulset>`.
+    pub cluster: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The node ID that its agent last saw.
+    pub node_id: Option<NodeId>,
+    /// How far its pod has come; absent from agents that do not say.
+    pub stage: Option<Stage>,
+    /// `<masters>x<replicas>`; absent from agents that do not say.
+    pub shape: Option<String>,
+    /// The node it runs on; empty when not told.
+    pub node_name: String,
+    /// The zone it runs in; empty when not told.
+    pub zone: String,
+}
+
+/// How far a pod has come into a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Cannot be said now.
+    #[default]
+    Unknown,
+    /// Its Redis knows only itself, owns no slot, holds no key, and the volume has no marker.
+    Virgin,
+    /// Part of a first cluster that is being made.
+    Forming,
+    /// Has been part of a cluster; its volume carries the marker.
+    Member,
+}
+
+/// This agent's file on the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Volume {
+    /// There is no such file.
+    Blank,
+    /// It cannot be read or understood: unknown.
+    Unreadable(String),
+    /// What it says.
+    Says(VolumeNote),
+}
+
+/// What this agent keeps beside the data, so that a restart of it loses nothing that matters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeNote {
+    /// The marker: this volume's Redis has been a member of `cluster`, so it never forms another.
+    pub member: bool,
+    /// `<namespace>/<statefulset>` that wrote it.
+    pub cluster: String,
+    /// The ordinal last verified for each node ID.
+    pub pods: BTreeMap<NodeId, u32>,
+    /// The `run_id` of the Redis that passed the start gate.
+    pub gate_run_id: Option<String>,
+    /// The configured `cluster-node-timeout` in milliseconds, kept while it is shortened.
+    pub node_timeout_ms: Option<u64>,
+}
+
+/// A command that Redis refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The action, as logged.
+    pub action: String,
+    /// Redis's words.
+    pub error: String,
+}

@@ -1,0 +1,81 @@
+//! The agent's own file beside the data: read every round, written whole and atomically.
+
+use crate::model::observation::{Volume, VolumeNote};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Its name, in `DATA_DIR`.
+pub const FILE_NAME: &str = "redis-sidecar.json";
+
+/// The file on the volume.
+pub struct NoteFile {
+    path: PathBuf,
+}
+
+impl NoteFile {
+    /// The file in `data_dir`, which need not exist yet.
+    pub fn new(data_dir: &Path) -> NoteFile {
+        NoteFile {
+            path: data_dir.join(FILE_NAME),
+        }
+    }
+
+    /// What is there. A folder that is missing or cannot be entered is not a blank volume.
+    pub fn read(&self) -> Volume {
+        match std::fs::read(&self.path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(note) => Volume::Says(note),
+                Err(error) => Volume::Unreadable(format!("{}: {error}", self.path.display())),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.path.parent() {
+                Some(folder) if folder.is_dir() => Volume::Blank,
+                _ => Volume::Unreadable(format!("{}: no such folder", self.path.display())),
+            },
+            Err(error) => Volume::Unreadable(format!("{}: {error}", self.path.display())),
+        }
+    }
+
+    /// Replaces it: a temporary file, synced, renamed over the old one, and the folder synced.
+    pub fn write(&self, note: &VolumeNote) -> std::io::Result<()> {
+        let temporary = self.path.with_extension("json.tmp");
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(note)?)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &self.path)?;
+        match self.path.parent() {
+            Some(folder) => std::fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_garbage_is_unknown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = NoteFile::new(folder.path());
+        assert_eq!(file.read(), Volume::Blank);
+        let note = VolumeNote {
+            member: true,
+            cluster: "default/redis-app".to_owned(),
+            pods: [(
+                "49f14a44a75da5fa4d7727621f873c3f64c84957"
+                    .parse()
+                    .expect("an ID"),
+                3,
+            )]
+            .into(),
+            gate_run_id: Some("x".to_owned()),
+            node_timeout_ms: Some(5000),
+        };
+        file.write(&note).expect("written");
+        assert_eq!(file.read(), Volume::Says(note));
+        std::fs::write(folder.path().join(FILE_NAME), "{\"member\":tr").expect("written");
+        assert!(matches!(file.read(), Volume::Unreadable(_)));
+        let missing = NoteFile::new(&folder.path().join("missing"));
+        assert!(matches!(missing.read(), Volume::Unreadable(_)));
+    }
+}
