@@ -15,7 +15,7 @@ RUN set -eu; \
     esac; \
     cargo static --locked --target "$target"; \
     cp "target/$target/release/redis-sidecar" /redis-sidecar; \
-    /redis-sidecar --version
+    /redis-sidecar --help >/dev/null
 
 FROM scratch
 ARG VERSION=0.1.0

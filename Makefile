@@ -13,6 +13,7 @@ help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: redis-server release ## Watch a cluster form on this machine, without Kubernetes (PODS=6 MASTERS=3).
+	cargo build --package testbed --bin demo
 	@PODS=$(PODS) MASTERS=$(MASTERS) AGENT=$(STATIC) cargo run --quiet --package testbed --bin demo
 
 test: redis-server ## Run every test, also those with real Redis servers.
