@@ -1,0 +1,34 @@
+TARGET ?= $(shell uname -m)-unknown-linux-gnu
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+STATIC := $(TARGET_DIR)/$(TARGET)/release/redis-sidecar
+
+# The shape of the demo's cluster: PODS pods, of which MASTERS are masters at first.
+PODS ?= 6
+MASTERS ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint release redis-server
+
+help: ## List what make can do.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: redis-server release ## Watch a cluster form on this machine, without Kubernetes (PODS=6 MASTERS=3).
+	cargo build --package testbed --bin demo
+	@PODS=$(PODS) MASTERS=$(MASTERS) AGENT=$(STATIC) cargo run --quiet --package testbed --bin demo
+
+test: redis-server ## Run every test, also those with real Redis servers.
+	cargo test --workspace
+
+bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
+	AGENT=$(STATIC) cargo run --release --package testbed --bin bench
+
+lint: ## Check formatting and lints.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+release: ## Build the static binary that ships.
+	cargo static --target $(TARGET)
+	@ls -lh $(STATIC) | awk '{ print $$5, $$NF }'
+
+redis-server:
+	@scripts/ensure-redis
