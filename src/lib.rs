@@ -1,1 +1,5 @@
 //! redis-sidecar: assembles a Redis Cluster from inside its pods, keeps it whole and reports on it.
+
+pub mod model;
+pub mod observe;
+pub mod redis_link;

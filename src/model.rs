@@ -1,0 +1,3 @@
+//! The vocabulary: values and their parsing. No clients, no clocks, no I/O.
+
+pub mod peers;

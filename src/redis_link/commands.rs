@@ -1,0 +1,260 @@
+//! The closed lists of commands that this program can send to a Redis.
+//!
+//! Safety rule S4 holds by construction: links take only [`Read`] and [`Write`], and neither has a
+//! variant for RESET, FLUSHALL, FLUSHDB, DEL, DELSLOTS, SHUTDOWN or anything else that destroys.
+//! A new power is a new variant here, and the test `s4_...` below must then be taught it.
+//! Not here: when a command may be sent (that is decided elsewhere), and the connection.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A command that only reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// `INFO` with its default sections; answered while loading.
+    Info,
+    /// `CLUSTER NODES`
+    ClusterNodes,
+    /// `CLUSTER MYID`
+    ClusterMyId,
+    /// `CLUSTER INFO`
+    ClusterInfo,
+    /// `CLUSTER SHARDS` (Redis 7.0 and later)
+    ClusterShards,
+    /// `CONFIG GET cluster-*`; answered while loading.
+    ConfigGetCluster,
+    /// `ROLE`; answered while loading.
+    Role,
+}
+
+impl Read {
+    /// Every reading command.
+    pub const ALL: [Self; 7] = [
+        Self::Info,
+        Self::ClusterNodes,
+        Self::ClusterMyId,
+        Self::ClusterInfo,
+        Self::ClusterShards,
+        Self::ConfigGetCluster,
+        Self::Role,
+    ];
+
+    /// The command's words, as sent.
+    pub fn args(&self) -> Vec<String> {
+        match self {
+            Self::Info => words(&["INFO"]),
+            Self::ClusterNodes => words(&["CLUSTER", "NODES"]),
+            Self::ClusterMyId => words(&["CLUSTER", "MYID"]),
+            Self::ClusterInfo => words(&["CLUSTER", "INFO"]),
+            Self::ClusterShards => words(&["CLUSTER", "SHARDS"]),
+            Self::ConfigGetCluster => words(&["CONFIG", "GET", "cluster-*"]),
+            Self::Role => words(&["ROLE"]),
+        }
+    }
+}
+
+/// A command that changes the own Redis, or orders it to wait.
+///
+/// `Debug` hides the value of a setting that holds a secret (S14).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Write {
+    /// `CONFIG SET name value`
+    ConfigSet {
+        /// The setting's name.
+        name: String,
+        /// Its new value.
+        value: String,
+    },
+    /// `CLUSTER SET-CONFIG-EPOCH n`; Redis takes it only from a node that knows nobody.
+    SetConfigEpoch(u64),
+    /// `CLUSTER ADDSLOTS` with every slot of these inclusive ranges, for Redis before 7.0.
+    AddSlots(Vec<(u16, u16)>),
+    /// `CLUSTER ADDSLOTSRANGE` with these inclusive ranges (Redis 7.0 and later).
+    AddSlotsRange(Vec<(u16, u16)>),
+    /// `CLUSTER MEET ip port bus-port`
+    Meet {
+        /// The peer's address; Redis takes no names.
+        ip: IpAddr,
+        /// The port for clients.
+        port: u16,
+        /// The port of the cluster bus.
+        bus_port: u16,
+    },
+    /// `CLUSTER REPLICATE node-id`
+    Replicate(String),
+    /// `WAIT replicas timeout`; a timeout of 0, which is for ever in Redis, is sent as 1.
+    Wait {
+        /// How many replicas must acknowledge.
+        replicas: u32,
+        /// How long Redis may take, in milliseconds.
+        timeout_ms: u32,
+    },
+}
+
+impl Write {
+    /// The command's words, as sent. They may hold a secret: never log them, log the `Debug` form.
+    pub fn args(&self) -> Vec<String> {
+        match self {
+            Self::ConfigSet { name, value } => words(&["CONFIG", "SET", name, value]),
+            Self::SetConfigEpoch(epoch) => {
+                words(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()])
+            }
+            Self::AddSlots(ranges) => {
+                let slots = ranges.iter().flat_map(|&(first, last)| first..=last);
+                with_numbers("ADDSLOTS", slots)
+            }
+            Self::AddSlotsRange(ranges) => {
+                let ends = ranges.iter().flat_map(|&(first, last)| [first, last]);
+                with_numbers("ADDSLOTSRANGE", ends)
+            }
+            Self::Meet { ip, port, bus_port } => words(&[
+                "CLUSTER",
+                "MEET",
+                &ip.to_string(),
+                &port.to_string(),
+                &bus_port.to_string(),
+            ]),
+            Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
+            Self::Wait { replicas, timeout_ms } => words(&[
+                "WAIT",
+                &replicas.to_string(),
+                &(*timeout_ms).max(1).to_string(),
+            ]),
+        }
+    }
+
+    /// The secret that this command carries, if it carries one.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match self {
+            Self::ConfigSet { name, value } if is_secret(name) && !value.is_empty() => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfigSet { name, .. } if is_secret(name) => {
+                write!(f, "ConfigSet({name} ***)")
+            }
+            Self::ConfigSet { name, value } => write!(f, "ConfigSet({name} {value:?})"),
+            Self::SetConfigEpoch(epoch) => write!(f, "SetConfigEpoch({epoch})"),
+            Self::AddSlots(ranges) => write!(f, "AddSlots({ranges:?})"),
+            Self::AddSlotsRange(ranges) => write!(f, "AddSlotsRange({ranges:?})"),
+            Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
+            Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
+            Self::Wait { replicas, timeout_ms } => {
+                write!(f, "Wait({replicas} replicas, {timeout_ms} ms)")
+            }
+        }
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("pass") || name == "masterauth" || name == "primaryauth"
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn with_numbers(subcommand: &str, numbers: impl Iterator<Item = u16>) -> Vec<String> {
+    let mut args = words(&["CLUSTER", subcommand]);
+    args.extend(numbers.map(|number| number.to_string()));
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    /// One of each. The match has no wildcard, so a new variant does not compile until it is here.
+    fn one_of_each() -> Vec<Write> {
+        let all = vec![
+            Write::ConfigSet { name: "cluster-announce-ip".into(), value: "10.0.0.1".into() },
+            Write::SetConfigEpoch(3),
+            Write::AddSlots(vec![(0, 2), (9, 9)]),
+            Write::AddSlotsRange(vec![(0, 5460), (9000, 9000)]),
+            Write::Meet { ip: Ipv6Addr::LOCALHOST.into(), port: 6379, bus_port: 16379 },
+            Write::Replicate("ab".repeat(20)),
+            Write::Wait { replicas: 1, timeout_ms: 0 },
+        ];
+        for write in &all {
+            match write {
+                Write::ConfigSet { .. }
+                | Write::SetConfigEpoch(_)
+                | Write::AddSlots(_)
+                | Write::AddSlotsRange(_)
+                | Write::Meet { .. }
+                | Write::Replicate(_)
+                | Write::Wait { .. } => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn s4_only_these_commands_can_be_sent() {
+        let name = |args: Vec<String>| match args[0].as_str() {
+            "CLUSTER" | "CONFIG" => format!("{} {}", args[0], args[1]),
+            single => single.to_owned(),
+        };
+        let reads = Read::ALL.iter().map(|read| name(read.args()));
+        let writes = one_of_each().into_iter().map(|write| name(write.args()));
+        let names: BTreeSet<String> = reads.chain(writes).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // AUTH, sent by the connection itself, is the only other one.
+        assert_eq!(
+            names,
+            [
+                "CLUSTER ADDSLOTS",
+                "CLUSTER ADDSLOTSRANGE",
+                "CLUSTER INFO",
+                "CLUSTER MEET",
+                "CLUSTER MYID",
+                "CLUSTER NODES",
+                "CLUSTER REPLICATE",
+                "CLUSTER SET-CONFIG-EPOCH",
+                "CLUSTER SHARDS",
+                "CONFIG GET",
+                "CONFIG SET",
+                "INFO",
+                "ROLE",
+                "WAIT",
+            ]
+        );
+    }
+
+    #[test]
+    fn words_are_as_redis_takes_them() {
+        let lines: Vec<String> = one_of_each().iter().map(|w| w.args().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "CONFIG SET cluster-announce-ip 10.0.0.1",
+                "CLUSTER SET-CONFIG-EPOCH 3",
+                "CLUSTER ADDSLOTS 0 1 2 9",
+                "CLUSTER ADDSLOTSRANGE 0 5460 9000 9000",
+                "CLUSTER MEET ::1 6379 16379",
+                &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
+                "WAIT 1 1",
+            ]
+        );
+        let meet = Write::Meet { ip: Ipv4Addr::LOCALHOST.into(), port: 1, bus_port: 2 };
+        assert_eq!(meet.args().join(" "), "CLUSTER MEET 127.0.0.1 1 2");
+    }
+
+    #[test]
+    fn s14_debug_hides_secret_settings() {
+        for name in ["masterauth", "requirepass", "MasterAuth", "tls-key-file-pass"] {
+            let write = Write::ConfigSet { name: name.into(), value: "hunter2".into() };
+            assert!(!format!("{write:?}").contains("hunter2"));
+            assert_eq!(write.secret(), Some("hunter2"));
+        }
+    }
+}
