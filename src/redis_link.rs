@@ -185,9 +185,17 @@ struct RedisLink {
 
 impl RedisLink {
     fn new(host: &str, port: u16, timeouts: LinkTimeouts, credentials: Credentials) -> Self {
-        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let literal = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
         let host = literal.unwrap_or(host).to_owned();
-        Self { host, port, timeouts, credentials, connection: None }
+        Self {
+            host,
+            port,
+            timeouts,
+            credentials,
+            connection: None,
+        }
     }
 
     fn set_credentials(&mut self, credentials: &Credentials) {
@@ -231,7 +239,10 @@ impl RedisLink {
     async fn connect(&self) -> Result<MultiplexedConnection, LinkError> {
         let deadline = self.timeouts.connect;
         let result = tokio::time::timeout(deadline, self.connect_and_auth()).await;
-        result.unwrap_or(Err(LinkError::TimedOut { waiting_for: "connection", after: deadline }))
+        result.unwrap_or(Err(LinkError::TimedOut {
+            waiting_for: "connection",
+            after: deadline,
+        }))
     }
 
     async fn connect_and_auth(&self) -> Result<MultiplexedConnection, LinkError> {
@@ -275,7 +286,9 @@ impl RedisLink {
 fn pipeline(commands: &[Vec<String>]) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(commands.len());
     for command in commands {
-        let (name, args) = command.split_first().map_or(("", &[][..]), |(n, a)| (n.as_str(), a));
+        let (name, args) = command
+            .split_first()
+            .map_or(("", &[][..]), |(n, a)| (n.as_str(), a));
         pipeline.cmd(name).arg(args);
     }
     pipeline

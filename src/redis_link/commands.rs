@@ -115,7 +115,10 @@ impl Write {
                 &bus_port.to_string(),
             ]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
-            Self::Wait { replicas, timeout_ms } => words(&[
+            Self::Wait {
+                replicas,
+                timeout_ms,
+            } => words(&[
                 "WAIT",
                 &replicas.to_string(),
                 &(*timeout_ms).max(1).to_string(),
@@ -144,7 +147,10 @@ impl fmt::Debug for Write {
             Self::AddSlotsRange(ranges) => write!(f, "AddSlotsRange({ranges:?})"),
             Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
-            Self::Wait { replicas, timeout_ms } => {
+            Self::Wait {
+                replicas,
+                timeout_ms,
+            } => {
                 write!(f, "Wait({replicas} replicas, {timeout_ms} ms)")
             }
         }
@@ -176,13 +182,23 @@ mod tests {
     /// One of each. The match has no wildcard, so a new variant does not compile until it is here.
     fn one_of_each() -> Vec<Write> {
         let all = vec![
-            Write::ConfigSet { name: "cluster-announce-ip".into(), value: "10.0.0.1".into() },
+            Write::ConfigSet {
+                name: "cluster-announce-ip".into(),
+                value: "10.0.0.1".into(),
+            },
             Write::SetConfigEpoch(3),
             Write::AddSlots(vec![(0, 2), (9, 9)]),
             Write::AddSlotsRange(vec![(0, 5460), (9000, 9000)]),
-            Write::Meet { ip: Ipv6Addr::LOCALHOST.into(), port: 6379, bus_port: 16379 },
+            Write::Meet {
+                ip: Ipv6Addr::LOCALHOST.into(),
+                port: 6379,
+                bus_port: 16379,
+            },
             Write::Replicate("ab".repeat(20)),
-            Write::Wait { replicas: 1, timeout_ms: 0 },
+            Write::Wait {
+                replicas: 1,
+                timeout_ms: 0,
+            },
         ];
         for write in &all {
             match write {
@@ -245,14 +261,26 @@ mod tests {
                 "WAIT 1 1",
             ]
         );
-        let meet = Write::Meet { ip: Ipv4Addr::LOCALHOST.into(), port: 1, bus_port: 2 };
+        let meet = Write::Meet {
+            ip: Ipv4Addr::LOCALHOST.into(),
+            port: 1,
+            bus_port: 2,
+        };
         assert_eq!(meet.args().join(" "), "CLUSTER MEET 127.0.0.1 1 2");
     }
 
     #[test]
     fn s14_debug_hides_secret_settings() {
-        for name in ["masterauth", "requirepass", "MasterAuth", "tls-key-file-pass"] {
-            let write = Write::ConfigSet { name: name.into(), value: "hunter2".into() };
+        for name in [
+            "masterauth",
+            "requirepass",
+            "MasterAuth",
+            "tls-key-file-pass",
+        ] {
+            let write = Write::ConfigSet {
+                name: name.into(),
+                value: "hunter2".into(),
+            };
             assert!(!format!("{write:?}").contains("hunter2"));
             assert_eq!(write.secret(), Some("hunter2"));
         }

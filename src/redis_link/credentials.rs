@@ -6,8 +6,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::file_stamp::FileStamp;
 
 /// A password file larger than this is taken for a mistake, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -61,16 +62,6 @@ pub struct CredentialStore {
     warned: bool,
 }
 
-/// What tells two versions of a file apart. A Secret's update swaps a symlink, so the inode counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    len_bytes: u64,
-    modified_ns: (i64, i64),
-    changed_ns: (i64, i64),
-}
-
 impl CredentialStore {
     /// A store for this user; an empty user name is the default user. Reads the file at once.
     pub fn new(username: Option<String>, source: PasswordSource) -> Self {
@@ -82,7 +73,12 @@ impl CredentialStore {
             username: username.filter(|name| !name.is_empty()),
             password: password.filter(|password| !password.is_empty()),
         };
-        let mut store = Self { source, current, seen: None, warned: false };
+        let mut store = Self {
+            source,
+            current,
+            seen: None,
+            warned: false,
+        };
         store.current();
         store
     }
@@ -117,18 +113,15 @@ fn read_if_changed(
     seen: Option<FileStamp>,
 ) -> io::Result<Option<(FileStamp, String)>> {
     let meta = fs::metadata(path)?;
-    let stamp = FileStamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        len_bytes: meta.len(),
-        modified_ns: (meta.mtime(), meta.mtime_nsec()),
-        changed_ns: (meta.ctime(), meta.ctime_nsec()),
-    };
+    let stamp = FileStamp::of(&meta);
     if seen == Some(stamp) {
         return Ok(None);
     }
     if !meta.is_file() || meta.len() > PASSWORD_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a small regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a small regular file",
+        ));
     }
     let text = fs::read_to_string(path)?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
@@ -149,7 +142,8 @@ mod tests {
     #[test]
     fn a_file_is_re_read_when_a_secret_swaps_its_symlink() {
         let dir = tempfile::tempdir().unwrap();
-        let [one, two, link, file] = ["one", "two", "..data", "password"].map(|n| dir.path().join(n));
+        let [one, two, link, file] =
+            ["one", "two", "..data", "password"].map(|n| dir.path().join(n));
         fs::write(&one, "first\n").unwrap();
         fs::write(&two, "other\n\n").unwrap();
         symlink(&one, &link).unwrap();
@@ -187,8 +181,12 @@ mod tests {
         let mut store = CredentialStore::new(Some("agent7".into()), source.clone());
         let now = store.current().clone();
         let shown = format!("{source:?} {store:?} {now:?}");
-        assert!(!shown.contains("hunter2") && !shown.contains("agent7"), "{shown}");
-        let mut empty = CredentialStore::new(Some(String::new()), PasswordSource::Literal(String::new()));
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("agent7"),
+            "{shown}"
+        );
+        let mut empty =
+            CredentialStore::new(Some(String::new()), PasswordSource::Literal(String::new()));
         assert_eq!(*empty.current(), Credentials::default());
     }
 }

@@ -37,7 +37,10 @@ impl Server {
 
     async fn wait_until_it_listens(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .is_err()
+        {
             assert!(Instant::now() < deadline, "redis-server did not start");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -45,7 +48,13 @@ impl Server {
 
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn stop(&mut self) {
@@ -71,7 +80,14 @@ impl Drop for Server {
 
 fn spawn(port: u16, dir: &TempDir, args: &[&str]) -> Child {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ])
         .args(["--enable-debug-command", "yes"])
         .arg("--dir")
         .arg(dir.path())
@@ -95,14 +111,20 @@ fn free_port() -> u16 {
 }
 
 fn credentials(password: Option<&str>) -> Credentials {
-    Credentials { username: None, password: password.map(str::to_owned) }
+    Credentials {
+        username: None,
+        password: password.map(str::to_owned),
+    }
 }
 
 #[tokio::test]
 async fn an_error_in_the_middle_leaves_the_other_answers() {
     let server = Server::start(&[]).await;
     let mut link = server.read_link(None);
-    let answers = link.ask(&[Read::Info, Read::ClusterNodes, Read::Role]).await.unwrap();
+    let answers = link
+        .ask(&[Read::Info, Read::ClusterNodes, Read::Role])
+        .await
+        .unwrap();
     assert!(text(&answers[0]).unwrap().contains("redis_version:"));
     assert_eq!(
         server_error(&answers[1]).unwrap().0,
@@ -116,51 +138,116 @@ async fn an_error_in_the_middle_leaves_the_other_answers() {
 async fn every_command_is_one_that_a_cluster_node_takes() {
     let server = Server::start(&["--cluster-enabled", "yes"]).await;
     let answers = server.read_link(None).ask(&Read::ALL).await.unwrap();
-    assert!(answers.iter().all(|answer| server_error(answer).is_none()), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| server_error(answer).is_none()),
+        "{answers:?}"
+    );
     let replies = server
         .write_link(None)
         .send(&[
-            Write::ConfigSet { name: "cluster-announce-ip".into(), value: "127.0.0.1".into() },
+            Write::ConfigSet {
+                name: "cluster-announce-ip".into(),
+                value: "127.0.0.1".into(),
+            },
             Write::SetConfigEpoch(1),
             Write::AddSlotsRange(vec![(0, 10)]),
             Write::AddSlots(vec![(10, 11)]),
             Write::AddSlots(vec![(11, 16383)]),
             Write::Replicate("0".repeat(40)),
-            Write::Wait { replicas: 0, timeout_ms: 10 },
+            Write::Wait {
+                replicas: 0,
+                timeout_ms: 10,
+            },
         ])
         .await
         .unwrap();
     let ok = |index: usize| replies[index].as_ref().unwrap().as_str();
-    assert_eq!([ok(0), ok(1), ok(2), ok(4), ok(6)], ["OK", "OK", "OK", "OK", "0"]);
-    assert_eq!(replies[3].as_ref().unwrap_err().0, "ERR Slot 10 is already busy");
-    assert!(replies[5].as_ref().unwrap_err().0.starts_with("ERR Unknown node 000"));
+    assert_eq!(
+        [ok(0), ok(1), ok(2), ok(4), ok(6)],
+        ["OK", "OK", "OK", "OK", "0"]
+    );
+    assert_eq!(
+        replies[3].as_ref().unwrap_err().0,
+        "ERR Slot 10 is already busy"
+    );
+    assert!(
+        replies[5]
+            .as_ref()
+            .unwrap_err()
+            .0
+            .starts_with("ERR Unknown node 000")
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_or_missing_password_is_said_in_redis_words() {
     let server = Server::start(&["--requirepass", "right"]).await;
-    let wrong = server.read_link(Some("wrong-word")).ask(&[Read::Info]).await.unwrap_err();
-    assert!(matches!(&wrong, LinkError::Auth(why) if why.starts_with("WRONGPASS")), "{wrong}");
+    let wrong = server
+        .read_link(Some("wrong-word"))
+        .ask(&[Read::Info])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&wrong, LinkError::Auth(why) if why.starts_with("WRONGPASS")),
+        "{wrong}"
+    );
     assert!(!wrong.to_string().contains("wrong-word"));
-    let none = server.read_link(None).ask(&[Read::Info, Read::Role]).await.unwrap_err();
-    assert!(matches!(&none, LinkError::Auth(why) if why.starts_with("NOAUTH")), "{none}");
-    assert!(server.read_link(Some("right")).ask(&[Read::Info]).await.is_ok());
+    let none = server
+        .read_link(None)
+        .ask(&[Read::Info, Read::Role])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&none, LinkError::Auth(why) if why.starts_with("NOAUTH")),
+        "{none}"
+    );
+    assert!(
+        server
+            .read_link(Some("right"))
+            .ask(&[Read::Info])
+            .await
+            .is_ok()
+    );
     let open = Server::start(&[]).await;
-    let unasked = open.read_link(Some("secret-word")).ask(&[Read::Info]).await.unwrap_err();
+    let unasked = open
+        .read_link(Some("secret-word"))
+        .ask(&[Read::Info])
+        .await
+        .unwrap_err();
     assert!(matches!(&unasked, LinkError::Auth(why) if why.contains("without any password")));
 }
 
 #[tokio::test]
 async fn s14_a_renamed_command_does_not_echo_the_secret() {
-    let renamed = ["--rename-command", "AUTH", "", "--rename-command", "CONFIG", ""];
+    let renamed = [
+        "--rename-command",
+        "AUTH",
+        "",
+        "--rename-command",
+        "CONFIG",
+        "",
+    ];
     let server = Server::start(&renamed).await;
-    let auth = server.read_link(Some("hunter2")).ask(&[Read::Info]).await.unwrap_err();
-    assert!(matches!(&auth, LinkError::Auth(why) if why.contains("unknown command")), "{auth}");
+    let auth = server
+        .read_link(Some("hunter2"))
+        .ask(&[Read::Info])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&auth, LinkError::Auth(why) if why.contains("unknown command")),
+        "{auth}"
+    );
     assert!(!auth.to_string().contains("hunter2"), "{auth}");
-    let set = Write::ConfigSet { name: "masterauth".into(), value: "hunter2".into() };
+    let set = Write::ConfigSet {
+        name: "masterauth".into(),
+        value: "hunter2".into(),
+    };
     let replies = server.write_link(None).send(&[set]).await.unwrap();
     let error = replies[0].as_ref().unwrap_err();
-    assert!(error.0.contains("unknown command") && !error.0.contains("hunter2"), "{error}");
+    assert!(
+        error.0.contains("unknown command") && !error.0.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -173,7 +260,11 @@ async fn a_frozen_server_times_out_and_works_again_after() {
         let start = Instant::now();
         let error = link.ask(&[Read::Info]).await.unwrap_err();
         assert!(matches!(error, LinkError::TimedOut { .. }), "{error}");
-        assert!(start.elapsed() < TIMEOUTS.connect + TIMEOUTS.answer, "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < TIMEOUTS.connect + TIMEOUTS.answer,
+            "{:?}",
+            start.elapsed()
+        );
     }
     server.signal("-CONT");
     kept.ask(&[Read::Info]).await.unwrap();
@@ -184,7 +275,10 @@ async fn a_closed_port_is_unreachable_at_once() {
     let start = Instant::now();
     let mut link = ReadLink::new("127.0.0.1", free_port(), TIMEOUTS, Credentials::default());
     let error = link.ask(&[Read::Info]).await.unwrap_err();
-    assert!(matches!(&error, LinkError::Unreachable(why) if why.contains("refused")), "{error}");
+    assert!(
+        matches!(&error, LinkError::Unreachable(why) if why.contains("refused")),
+        "{error}"
+    );
     assert!(start.elapsed() < Duration::from_millis(200));
 }
 
@@ -201,7 +295,10 @@ async fn names_and_ipv6_literals_are_hosts() {
 async fn a_restarted_server_is_found_again() {
     let mut server = Server::start(&[]).await;
     let (mut read, mut write) = (server.read_link(None), server.write_link(None));
-    let set = [Write::ConfigSet { name: "maxmemory".into(), value: "0".into() }];
+    let set = [Write::ConfigSet {
+        name: "maxmemory".into(),
+        value: "0".into(),
+    }];
     read.ask(&[Read::Info]).await.unwrap();
     write.send(&set).await.unwrap();
     server.restart(&[]).await;
@@ -223,7 +320,10 @@ async fn a_rotated_password_file_is_followed() {
     let mut link = server.read_link(None);
     link.set_credentials(store.current());
     link.ask(&[Read::Info]).await.unwrap();
-    let set = [Write::ConfigSet { name: "requirepass".into(), value: "new".into() }];
+    let set = [Write::ConfigSet {
+        name: "requirepass".into(),
+        value: "new".into(),
+    }];
     server.write_link(Some("old")).send(&set).await.unwrap();
     std::fs::write(&file, "new\n").unwrap();
     link.set_credentials(store.current());
@@ -234,11 +334,24 @@ async fn a_rotated_password_file_is_followed() {
 #[tokio::test]
 async fn a_loading_server_takes_the_password_and_answers_info() {
     let mut server = Server::start(&["--requirepass", "right"]).await;
-    let mut link = RedisLink::new("127.0.0.1", server.port, TIMEOUTS, credentials(Some("right")));
+    let mut link = RedisLink::new(
+        "127.0.0.1",
+        server.port,
+        TIMEOUTS,
+        credentials(Some("right")),
+    );
     let fill = [vec!["DEBUG", "POPULATE", "20000"], vec!["SAVE"]];
     let fill = fill.map(|command| command.into_iter().map(str::to_owned).collect());
     link.exchange(&fill, Duration::from_secs(10)).await.unwrap();
-    server.restart(&["--requirepass", "right", "--key-load-delay", "100"]).await;
+    let slow = [
+        "--key-load-delay",
+        "100",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    server
+        .restart(&[&["--requirepass", "right"], &slow[..]].concat())
+        .await;
     let answers = server
         .read_link(Some("right"))
         .ask(&[Read::Info, Read::ClusterMyId])
