@@ -4,4 +4,6 @@ pub mod act;
 pub mod decide;
 pub mod model;
 pub mod redis_link;
+pub mod observe;
 pub mod volume;
+mod file_stamp;

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::file_stamp::FileStamp;
 
 /// A password file larger than this is taken for a mistake, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -61,16 +62,6 @@ pub struct CredentialStore {
     warned: bool,
 }
 
-/// What tells two versions of a file apart. A Secret's update swaps a symlink, so the inode counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    len_bytes: u64,
-    modified_ns: (i64, i64),
-    changed_ns: (i64, i64),
-}
-
 impl CredentialStore {
     /// A store for this user; an empty user name is the default user. Reads the file at once.
     pub fn new(username: Option<String>, source: PasswordSource) -> Self {
@@ -122,13 +113,7 @@ fn read_if_changed(
     seen: Option<FileStamp>,
 ) -> io::Result<Option<(FileStamp, String)>> {
     let meta = fs::metadata(path)?;
-    let stamp = FileStamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        len_bytes: meta.len(),
-        modified_ns: (meta.mtime(), meta.mtime_nsec()),
-        changed_ns: (meta.ctime(), meta.ctime_nsec()),
-    };
+    let stamp = FileStamp::of(&meta);
     if seen == Some(stamp) {
         return Ok(None);
     }

@@ -360,3 +360,57 @@ async fn a_loading_server_takes_the_password_and_answers_info() {
     assert!(text(&answers[0]).unwrap().contains("loading:1"));
     assert_eq!(server_error(&answers[1]).unwrap().code(), "LOADING");
 }
+
+#[tokio::test]
+async fn nothing_is_sent_but_what_was_asked_for() {
+    let server = Server::start(&[]).await;
+    let mut link = server.read_link(None);
+    for round in 0..3 {
+        let answers = link.ask(&[Read::Info]).await.unwrap();
+        let info = text(&answers[0]).unwrap();
+        assert!(info.contains(&format!("total_commands_processed:{round}\r\n")));
+        assert!(info.contains("connected_clients:1\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_acl_user_with_any_characters_in_its_password() {
+    let word = "a:b@c/d?e#f%20 \"'\\é";
+    let server = Server::start(&[]).await;
+    let mut admin = RedisLink::new("127.0.0.1", server.port, TIMEOUTS, credentials(None));
+    let set = [
+        "ACL",
+        "SETUSER",
+        "agent",
+        "on",
+        "+@all",
+        &format!(">{word}"),
+    ]
+    .map(str::to_owned);
+    admin
+        .exchange(&[set.to_vec()], TIMEOUTS.answer)
+        .await
+        .unwrap();
+    let agent = Credentials {
+        username: Some("agent".into()),
+        password: Some(word.into()),
+    };
+    let mut link = ReadLink::new("127.0.0.1", server.port, TIMEOUTS, agent);
+    link.ask(&[Read::Info]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_broken_and_costs_no_more_than_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let mut link = ReadLink::new("127.0.0.1", port, TIMEOUTS, Credentials::default());
+    let error = link.ask(&[Read::Info]).await.unwrap_err();
+    assert!(matches!(error, LinkError::Broken(_)), "{error}");
+}
