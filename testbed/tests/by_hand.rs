@@ -1,0 +1,109 @@
+//! The testbed without an agent: a cluster formed by hand is whole, and what is not is told.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testbed::{Ending, Testbed, wait};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Forms masters of all pods, as the design's plan does it, by commands alone.
+async fn form(bed: &Testbed) -> Result<()> {
+    let pods = bed.pods();
+    for pod in &pods {
+        pod.redis_answers(SOON).await?;
+        let epoch = (pod.ordinal + 1).to_string();
+        pod.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
+        let first = 16384 * pod.ordinal / pods.len();
+        let last = 16384 * (pod.ordinal + 1) / pods.len() - 1;
+        let range = [first.to_string(), last.to_string()];
+        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await?;
+        for peer in &pods {
+            let (ip, port) = (peer.address().to_string(), peer.redis_address().port());
+            pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()]).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn formed_by_hand_it_is_whole() -> Result<()> {
+    let bed = Testbed::builder("by-hand").shape(3, 0).build().await?;
+    bed.start_all().await?;
+    let alone = wait::until(SOON, "they answer, alone", async || {
+        let truth = bed.truth().await;
+        ensure!(truth.accounts.len() == 3, "{:?}", truth.problems);
+        Ok(truth)
+    })
+    .await?;
+    ensure!(alone.problems.iter().any(|p| p.contains("does not know")), "{:?}", alone.problems);
+    ensure!(alone.problems.iter().any(|p| p.contains("16384 slots without an owner")));
+
+    form(&bed).await?;
+    let whole = bed.whole(SOON).await?;
+    ensure!(whole.to_string() == "0 master 0-5460\n1 master 5461-10921\n2 master 10922-16383\n");
+    ensure!(bed.writes_seen().await?.of("cluster|meet") == 9);
+    bed.silent(Duration::from_millis(300)).await?;
+
+    let canary = bed.write_canary("canary", 50).await?;
+    canary.intact(&bed).await?;
+
+    let second = bed.pod(1)?;
+    second.redis.freeze().await?;
+    ensure!(!bed.truth().await.is_whole(), "a frozen Redis went unnoticed");
+    second.redis.thaw().await?;
+    bed.whole(SOON).await?;
+
+    bed.move_pod(1).await?;
+    let lost = wait::until(SOON, "the move shows", async || {
+        let problems = bed.truth().await.problems;
+        ensure!(problems.iter().any(|p| p.contains("really at")), "{problems:?}");
+        Ok(problems)
+    });
+    lost.await?;
+    // Gossip heals one pod's move.
+    let healed = bed.whole(SOON).await?;
+    ensure!(healed.ids() == whole.ids(), "somebody was reborn");
+    canary.intact(&bed).await?;
+
+    bed.end_pod(2, Ending::Graceful).await?;
+    bed.pod(2)?.wipe_volume().await?;
+    bed.start_pod(2).await?;
+    let reborn = bed.pod(2)?;
+    reborn.redis_answers(SOON).await?;
+    ensure!(!bed.truth().await.is_whole(), "a lost volume went unnoticed");
+    bed.finish().await
+}
+
+#[tokio::test]
+async fn testbeds_run_side_by_side() -> Result<()> {
+    let one = Testbed::builder("side").shape(1, 0).password("one").build().await?;
+    let two = Testbed::builder("side").shape(1, 0).build().await?;
+    ensure!(one.pod(0)?.address() != two.pod(0)?.address());
+    one.start_all().await?;
+    two.start_all().await?;
+    one.pod(0)?.redis_answers(SOON).await?;
+    two.pod(0)?.redis_answers(SOON).await?;
+    form(&one).await?;
+    form(&two).await?;
+    one.whole(SOON).await?;
+    two.whole(SOON).await?;
+    let folder = one.folder();
+    ensure!(folder.exists());
+    one.finish().await?;
+    ensure!(!folder.exists(), "the folder of a success is left");
+    two.finish().await
+}
+
+#[tokio::test]
+async fn a_failed_run_is_kept() -> Result<()> {
+    let bed = Testbed::builder("kept").shape(1, 0).build().await?;
+    bed.start_all().await?;
+    let folder = bed.folder();
+    let pod = bed.pod(0)?;
+    pod.redis_answers(SOON).await?;
+    drop(bed);
+    ensure!(folder.join("redis-app-0/redis.log").exists());
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
