@@ -1,0 +1,3 @@
+//! What this node tells the world, answered from the last snapshot.
+//!
+//! Not here: calls to Redis or DNS; a request only reads.
