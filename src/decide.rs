@@ -4,6 +4,8 @@
 //! The rules stand in the order in which they run. A rule that changes the topology takes a
 //! [`guard::Cleared`], which only the guard gives out, so no such rule can run before it.
 
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod announce;
 pub mod doubts;
 pub mod form;

@@ -1,1 +1,86 @@
-fn main() {}
+//! The command line: reads the configuration, takes the port, runs the agent until it is told to
+//! stop. One thread does it all.
+
+use redis_sidecar::config::{Config, Stop, Surroundings};
+use redis_sidecar::control_loop::{ControlLoop, Outlets};
+use redis_sidecar::publish::heartbeat::Heartbeat;
+use redis_sidecar::publish::http::{self, AppState};
+use redis_sidecar::publish::metrics::Counters;
+use redis_sidecar::publish::status::{Status, VERSION};
+use redis_sidecar::{logging, shutdown};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What a service exits with when it cannot start for a reason outside its configuration
+/// (`EX_OSERR` in sysexits.h).
+const EX_OSERR: u8 = 71;
+
+fn main() -> ExitCode {
+    let config = match Config::load(std::env::args_os(), Surroundings::of_process()) {
+        Ok(config) => config,
+        Err(stop) => return refuse(&stop),
+    };
+    logging::init(config.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(config)),
+        Err(error) => Err(format!("cannot start the runtime: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(EX_OSERR)
+        }
+    }
+}
+
+fn refuse(stop: &Stop) -> ExitCode {
+    stop.print();
+    ExitCode::from(stop.exit_code())
+}
+
+/// HTTP first, so that a port that is taken stops the start before anything is written; then the
+/// loop, until a signal. HTTP answers until the loop has ended.
+async fn run(config: Config) -> Result<(), String> {
+    let listener = http::bind(config.http_addr)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
+    let (heartbeat, counters) = (Heartbeat::new(), Counters::new());
+    let state = AppState {
+        status,
+        heartbeat: heartbeat.clone(),
+        counters: counters.clone(),
+    };
+    tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(),
+        address = %config.announced_address(), http = %config.http_addr, "started");
+    let outlets = Outlets {
+        publisher,
+        heartbeat,
+        counters,
+    };
+    let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
+
+    let stopping =
+        shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;
+    let (stop_http, http_stops) = tokio::sync::oneshot::channel::<()>();
+    let server = http::serve(listener, http::router(state), async {
+        let _ = http_stops.await;
+    });
+    let mut server = tokio::spawn(server);
+    tokio::select! {
+        () = control_loop.run(stopping.clone().asked()) => {}
+        () = stopping.overdue() => {}
+        ended = &mut server => return Err(format!("HTTP ended: {ended:?}")),
+    }
+    // The server may have ended by itself a moment ago; then nobody hears it.
+    let _ = stop_http.send(());
+    match server.await {
+        Ok(Ok(())) => Ok(()),
+        ended => Err(format!("HTTP ended: {ended:?}")),
+    }
+}

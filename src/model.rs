@@ -1,5 +1,7 @@
 //! The vocabulary: values, their parsing and printing. Knows no clients, clocks or I/O.
 
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod decision;
 pub mod identity;
 pub mod info;

@@ -21,7 +21,7 @@ use redis::{
 use thiserror::Error;
 
 pub use commands::{Read, Write};
-pub use credentials::{CredentialStore, Credentials, PasswordSource};
+pub use credentials::{CredentialStore, Credentials};
 
 /// How long a link may take. One exchange is bounded by the sum of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

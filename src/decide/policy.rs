@@ -1,5 +1,6 @@
 //! What the configuration means for decisions: who this pod is and how large the first cluster is.
 
+use crate::config::{Config, ReadyWhen};
 use crate::model::identity::{PodName, Shape};
 use std::net::IpAddr;
 
@@ -28,6 +29,31 @@ pub struct Policy {
     pub zone: String,
     /// Nothing is written (`DRY_RUN`).
     pub dry_run: bool,
+}
+
+impl From<&Config> for Policy {
+    fn from(config: &Config) -> Self {
+        let Config {
+            pod,
+            namespace,
+            headless_service,
+            cluster_domain,
+            ..
+        } = config;
+        Policy {
+            me: pod.clone(),
+            cluster: config.cluster().to_string(),
+            hostname: format!("{pod}.{headless_service}.{namespace}.svc.{cluster_domain}"),
+            pod_ip: config.pod_ip,
+            redis_port: config.redis_port,
+            shape: config.shape,
+            lag_bytes_max: config.max_lag_bytes,
+            gate_always: config.ready_when == ReadyWhen::Cluster,
+            node_name: config.node_name.clone(),
+            zone: config.zone.clone(),
+            dry_run: config.dry_run,
+        }
+    }
 }
 
 impl Policy {

@@ -5,6 +5,7 @@ use crate::model::node_table::NodeEntry;
 use crate::model::observation::{Stage, VolumeNote};
 use crate::model::reason::Reason;
 use crate::model::slots::SlotSet;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +33,8 @@ pub struct Decision {
 }
 
 /// The part a node plays now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Not a member, or not to be asked.
     #[default]
@@ -41,6 +43,17 @@ pub enum Role {
     Master,
     /// A replica.
     Replica,
+}
+
+impl Role {
+    /// The one word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::None => "none",
+            Role::Master => "master",
+            Role::Replica => "replica",
+        }
+    }
 }
 
 /// This node as it is told to others.

@@ -6,12 +6,10 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::config::{PasswordSource, Secret};
 use crate::file_stamp::FileStamp;
-
-/// A password file larger than this is taken for a mistake, in bytes.
-const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 /// A user name and a password; `Debug` shows neither's value.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -32,27 +30,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where the password comes from; `Debug` shows a file's path, never a password.
-#[derive(Clone, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// Redis asks for none.
-    None,
-    /// Given as it is. An empty one is the same as none.
-    Literal(String),
-    /// A file, usually a mounted Kubernetes Secret; one trailing newline does not count.
-    File(PathBuf),
-}
-
-impl fmt::Debug for PasswordSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Literal(_) => f.write_str("Literal(***)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
-        }
-    }
-}
-
 /// The credentials as they are now.
 #[derive(Debug)]
 pub struct CredentialStore {
@@ -66,7 +43,7 @@ impl CredentialStore {
     /// A store for this user; an empty user name is the default user. Reads the file at once.
     pub fn new(username: Option<String>, source: PasswordSource) -> Self {
         let password = match &source {
-            PasswordSource::Literal(password) => Some(password.clone()),
+            PasswordSource::Literal(password) => Some(password.reveal().to_owned()),
             PasswordSource::None | PasswordSource::File(_) => None,
         };
         let current = Credentials {
@@ -88,12 +65,12 @@ impl CredentialStore {
     /// A file that cannot be read keeps the last password, with one warning until it can be again.
     pub fn current(&mut self) -> &Credentials {
         if let PasswordSource::File(path) = &self.source {
-            match read_if_changed(path, self.seen) {
+            match read_if_changed(&self.source, path, self.seen) {
                 Ok(None) => self.warned = false,
                 Ok(Some((stamp, password))) => {
                     self.seen = Some(stamp);
                     self.warned = false;
-                    self.current.password = Some(password).filter(|word| !word.is_empty());
+                    self.current.password = password.map(|word| word.reveal().to_owned());
                 }
                 Err(error) => {
                     if !self.warned {
@@ -109,24 +86,15 @@ impl CredentialStore {
 }
 
 fn read_if_changed(
+    source: &PasswordSource,
     path: &Path,
     seen: Option<FileStamp>,
-) -> io::Result<Option<(FileStamp, String)>> {
-    let meta = fs::metadata(path)?;
-    let stamp = FileStamp::of(&meta);
+) -> io::Result<Option<(FileStamp, Option<Secret>)>> {
+    let stamp = FileStamp::of(&fs::metadata(path)?);
     if seen == Some(stamp) {
         return Ok(None);
     }
-    if !meta.is_file() || meta.len() > PASSWORD_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a small regular file",
-        ));
-    }
-    let text = fs::read_to_string(path)?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    Ok(Some((stamp, password.to_owned())))
+    Ok(Some((stamp, source.read()?)))
 }
 
 #[cfg(test)]
@@ -153,7 +121,7 @@ mod tests {
         let swap = dir.path().join("..data_tmp");
         symlink(&two, &swap).unwrap();
         fs::rename(&swap, &link).unwrap();
-        assert_eq!(password(&mut store).as_deref(), Some("other\n"));
+        assert_eq!(password(&mut store).as_deref(), Some("other"));
     }
 
     #[test]
@@ -171,13 +139,15 @@ mod tests {
         assert_eq!(password(&mut store).as_deref(), Some("word"));
         fs::remove_dir(&file).unwrap();
         fs::write(&file, "").unwrap();
-        assert_eq!(password(&mut store), None);
+        assert_eq!(password(&mut store).as_deref(), Some("word"));
+        fs::write(&file, "next").unwrap();
+        assert_eq!(password(&mut store).as_deref(), Some("next"));
         assert!(!store.warned);
     }
 
     #[test]
     fn s14_debug_shows_no_secret() {
-        let source = PasswordSource::Literal("hunter2".into());
+        let source = PasswordSource::Literal(Secret::new("hunter2".into()));
         let mut store = CredentialStore::new(Some("agent7".into()), source.clone());
         let now = store.current().clone();
         let shown = format!("{source:?} {store:?} {now:?}");
@@ -185,8 +155,7 @@ mod tests {
             !shown.contains("hunter2") && !shown.contains("agent7"),
             "{shown}"
         );
-        let mut empty =
-            CredentialStore::new(Some(String::new()), PasswordSource::Literal(String::new()));
+        let mut empty = CredentialStore::new(Some(String::new()), PasswordSource::None);
         assert_eq!(*empty.current(), Credentials::default());
     }
 }

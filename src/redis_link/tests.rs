@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::PasswordSource;
 
 const TIMEOUTS: LinkTimeouts = LinkTimeouts {
     connect: Duration::from_millis(400),

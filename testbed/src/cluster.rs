@@ -73,7 +73,10 @@ impl Testbed {
     /// The folder of this run: a folder for each pod in it.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.run.as_ref().map(|run| run.path().to_owned()).unwrap_or_default()
+        self.run
+            .as_ref()
+            .map(|run| run.path().to_owned())
+            .unwrap_or_default()
     }
 
     /// The pod with this ordinal, started or not.
@@ -82,7 +85,9 @@ impl Testbed {
     /// When there is none.
     pub fn pod(&self, ordinal: usize) -> Result<Arc<Pod>> {
         let pods = lock(&self.pods);
-        let pod = pods.get(ordinal).with_context(|| format!("no pod {ordinal}"))?;
+        let pod = pods
+            .get(ordinal)
+            .with_context(|| format!("no pod {ordinal}"))?;
         Ok(Arc::clone(pod))
     }
 
@@ -103,7 +108,14 @@ impl Testbed {
         self.dns.listen(dns, &name).await?;
         let address = self.addresses.fresh()?;
         let settings = self.settings.clone();
-        let pod = Pod::new(self.set.clone(), ordinal, address, dns, &self.folder(), settings)?;
+        let pod = Pod::new(
+            self.set.clone(),
+            ordinal,
+            address,
+            dns,
+            &self.folder(),
+            settings,
+        )?;
         lock(&self.pods).push(Arc::new(pod));
         Ok(ordinal)
     }
@@ -114,7 +126,10 @@ impl Testbed {
     /// # Errors
     /// When it does not end.
     pub async fn remove_last_pod(&self, ending: Ending) -> Result<()> {
-        let last = lock(&self.pods).len().checked_sub(1).context("no pod is left")?;
+        let last = lock(&self.pods)
+            .len()
+            .checked_sub(1)
+            .context("no pod is left")?;
         self.end_pod(last, ending).await?;
         lock(&self.pods).pop();
         Ok(())
@@ -202,7 +217,10 @@ impl Testbed {
     /// # Errors
     /// When it is not by the deadline.
     pub async fn whole(&self, deadline: Duration) -> Result<Snapshot> {
-        wait::until(deadline, "the cluster is whole", async || self.truth().await.whole()).await
+        wait::until(deadline, "the cluster is whole", async || {
+            self.truth().await.whole()
+        })
+        .await
     }
 
     /// Waits until every `/readyz` is 200.
@@ -250,7 +268,10 @@ impl Testbed {
     }
 
     fn report_failure(&self, folder: &Path) {
-        eprintln!("testbed: not finished; everything is kept in {}", folder.display());
+        eprintln!(
+            "testbed: not finished; everything is kept in {}",
+            folder.display()
+        );
         for pod in self.pods() {
             for line in pod.agent.tail(15) {
                 eprintln!("  {}: {line}", pod.name);

@@ -127,8 +127,13 @@ impl Dns {
             remembered: HashMap::new(),
             questions: Vec::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state) });
-        Self { shared, _tasks: Arc::default() }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+        });
+        Self {
+            shared,
+            _tasks: Arc::default(),
+        }
     }
 
     /// Answers on UDP and TCP at `address`; questions there count as `asker`'s.
@@ -157,9 +162,10 @@ impl Dns {
     /// false at first.
     pub fn publish(&self, pod: &str, addresses: &[IpAddr]) {
         let endpoints = &mut lock(&self.shared.state).zone.endpoints;
-        let endpoint = endpoints
-            .entry(pod.to_owned())
-            .or_insert_with(|| Endpoint { addresses: Vec::new(), ready: false });
+        let endpoint = endpoints.entry(pod.to_owned()).or_insert_with(|| Endpoint {
+            addresses: Vec::new(),
+            ready: false,
+        });
         endpoint.addresses = addresses.to_vec();
     }
 
@@ -245,17 +251,28 @@ impl Shared {
     fn receive(&self, from: &str, name: &Name, kind: RecordType, tcp: bool) -> Option<Fault> {
         let mut state = lock(&self.state);
         let name = name.to_lowercase().to_ascii();
-        let pod = name.strip_suffix(&state.zone.service).and_then(|s| s.strip_suffix('.'));
+        let pod = name
+            .strip_suffix(&state.zone.service)
+            .and_then(|s| s.strip_suffix('.'));
         let scopes = [
             Some(Scope::From(from.to_owned())),
             pod.map(|pod| Scope::Pod(pod.to_owned())),
             (name == state.zone.service).then_some(Scope::Service),
             Some(Scope::All),
         ];
-        let fault = scopes.into_iter().flatten().find_map(|scope| state.faults.get(&scope));
+        let fault = scopes
+            .into_iter()
+            .flatten()
+            .find_map(|scope| state.faults.get(&scope));
         let fault = fault.copied();
         let from = from.to_owned();
-        let question = Question { at: Instant::now(), from, name, kind: kind.to_string(), tcp };
+        let question = Question {
+            at: Instant::now(),
+            from,
+            name,
+            kind: kind.to_string(),
+            tcp,
+        };
         state.questions.push(question);
         fault
     }
@@ -277,9 +294,15 @@ impl Shared {
         {
             return Ok(answer.clone());
         }
-        let answer = state.stale.as_ref().unwrap_or(&state.zone).answer(name, kind)?;
+        let answer = state
+            .stale
+            .as_ref()
+            .unwrap_or(&state.zone)
+            .answer(name, kind)?;
         if state.remember_for.is_some() {
-            state.remembered.insert(key, (Instant::now(), answer.clone()));
+            state
+                .remembered
+                .insert(key, (Instant::now(), answer.clone()));
         }
         Ok(answer)
     }

@@ -13,14 +13,17 @@ async fn form(bed: &Testbed) -> Result<()> {
     for pod in &pods {
         pod.redis_answers(SOON).await?;
         let epoch = (pod.ordinal + 1).to_string();
-        pod.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
+        pod.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch])
+            .await?;
         let first = 16384 * pod.ordinal / pods.len();
         let last = 16384 * (pod.ordinal + 1) / pods.len() - 1;
         let range = [first.to_string(), last.to_string()];
-        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await?;
+        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])
+            .await?;
         for peer in &pods {
             let (ip, port) = (peer.address().to_string(), peer.redis_address().port());
-            pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()]).await?;
+            pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()])
+                .await?;
         }
     }
     Ok(())
@@ -36,8 +39,17 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
         Ok(truth)
     })
     .await?;
-    ensure!(alone.problems.iter().any(|p| p.contains("does not know")), "{:?}", alone.problems);
-    ensure!(alone.problems.iter().any(|p| p.contains("16384 slots without an owner")));
+    ensure!(
+        alone.problems.iter().any(|p| p.contains("does not know")),
+        "{:?}",
+        alone.problems
+    );
+    ensure!(
+        alone
+            .problems
+            .iter()
+            .any(|p| p.contains("16384 slots without an owner"))
+    );
 
     form(&bed).await?;
     let whole = bed.whole(SOON).await?;
@@ -50,14 +62,20 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
 
     let second = bed.pod(1)?;
     second.redis.freeze().await?;
-    ensure!(!bed.truth().await.is_whole(), "a frozen Redis went unnoticed");
+    ensure!(
+        !bed.truth().await.is_whole(),
+        "a frozen Redis went unnoticed"
+    );
     second.redis.thaw().await?;
     bed.whole(SOON).await?;
 
     bed.move_pod(1).await?;
     let lost = wait::until(SOON, "the move shows", async || {
         let problems = bed.truth().await.problems;
-        ensure!(problems.iter().any(|p| p.contains("really at")), "{problems:?}");
+        ensure!(
+            problems.iter().any(|p| p.contains("really at")),
+            "{problems:?}"
+        );
         Ok(problems)
     });
     lost.await?;
@@ -71,13 +89,20 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
     bed.start_pod(2).await?;
     let reborn = bed.pod(2)?;
     reborn.redis_answers(SOON).await?;
-    ensure!(!bed.truth().await.is_whole(), "a lost volume went unnoticed");
+    ensure!(
+        !bed.truth().await.is_whole(),
+        "a lost volume went unnoticed"
+    );
     bed.finish().await
 }
 
 #[tokio::test]
 async fn testbeds_run_side_by_side() -> Result<()> {
-    let one = Testbed::builder("side").shape(1, 0).password("one").build().await?;
+    let one = Testbed::builder("side")
+        .shape(1, 0)
+        .password("one")
+        .build()
+        .await?;
     let two = Testbed::builder("side").shape(1, 0).build().await?;
     ensure!(one.pod(0)?.address() != two.pod(0)?.address());
     one.start_all().await?;
