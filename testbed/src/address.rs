@@ -64,8 +64,15 @@ impl Addresses {
     /// # Errors
     /// When no lock file can be made, or every subnet is taken.
     pub fn claim(family: Family) -> Result<Self> {
-        let state = State { subnets: vec![claim_subnet()?], next_host: 1, added: Vec::new() };
-        Ok(Self { family, state: Mutex::new(state) })
+        let state = State {
+            subnets: vec![claim_subnet()?],
+            next_host: 1,
+            added: Vec::new(),
+        };
+        Ok(Self {
+            family,
+            state: Mutex::new(state),
+        })
     }
 
     /// An address that was never given out before by this testbed.
@@ -142,9 +149,16 @@ fn ip_addr(verb: &str, ip: Ipv6Addr) -> Result<()> {
     if verb == "add" {
         arguments.push("nodad");
     }
-    let output = Command::new("ip").args(&arguments).output().context("run `ip` (iproute2)")?;
+    let output = Command::new("ip")
+        .args(&arguments)
+        .output()
+        .context("run `ip` (iproute2)")?;
     if !output.status.success() {
-        bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "ip {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -27,7 +27,16 @@ impl ClusterClient {
     /// Connects to nobody yet.
     #[must_use]
     pub fn new(seeds: Vec<SocketAddr>, password: Option<String>) -> Self {
-        Self { seeds, password, connections: BTreeMap::new() }
+        Self {
+            seeds,
+            password,
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// Other nodes to start from, for pods that moved.
+    pub fn set_seeds(&mut self, seeds: Vec<SocketAddr>) {
+        self.seeds = seeds;
     }
 
     /// Sends one command to a seed that answers, and on to where it is redirected.
@@ -57,10 +66,15 @@ impl ClusterClient {
             asking = error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::Ask);
             match redirect {
                 Some(to) => address = to,
-                None => return Err(error).with_context(|| format!("{address}: {}", words.join(" "))),
+                None => {
+                    return Err(error).with_context(|| format!("{address}: {}", words.join(" ")));
+                }
             }
         }
-        bail!("more than {REDIRECTS_MAX} redirects from {seed} for {}", words.join(" "))
+        bail!(
+            "more than {REDIRECTS_MAX} redirects from {seed} for {}",
+            words.join(" ")
+        )
     }
 
     async fn ask(
@@ -77,9 +91,13 @@ impl ClusterClient {
         if asking {
             pipeline.cmd("ASKING").ignore();
         }
-        pipeline.cmd(words.first().copied().unwrap_or_default()).arg(words.get(1..));
+        pipeline
+            .cmd(words.first().copied().unwrap_or_default())
+            .arg(words.get(1..));
         let answered: redis::RedisResult<Vec<Value>> = pipeline.query_async(&mut connection).await;
-        let broken = answered.as_ref().is_err_and(redis::RedisError::is_unrecoverable_error);
+        let broken = answered
+            .as_ref()
+            .is_err_and(redis::RedisError::is_unrecoverable_error);
         if !broken {
             self.connections.insert(address, connection);
         }
@@ -99,7 +117,10 @@ impl Testbed {
     pub fn cluster_client(&self) -> ClusterClient {
         let pods = self.pods();
         let password = pods.first().and_then(|pod| pod.settings().password);
-        ClusterClient::new(pods.iter().map(|pod| pod.redis_address()).collect(), password)
+        ClusterClient::new(
+            pods.iter().map(|pod| pod.redis_address()).collect(),
+            password,
+        )
     }
 
     /// Writes `count` keys over all slots and waits for nothing; keep the result for
@@ -113,7 +134,10 @@ impl Testbed {
             let (key, value) = pair(prefix, n);
             client.command(&["SET", &key, &value]).await?;
         }
-        Ok(Canary { prefix: prefix.to_owned(), count })
+        Ok(Canary {
+            prefix: prefix.to_owned(),
+            count,
+        })
     }
 }
 

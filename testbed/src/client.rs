@@ -49,7 +49,9 @@ impl Link {
         words: &[&str],
     ) -> Result<T> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd(words.first().context("an empty command")?).arg(words.get(1..));
+        pipeline
+            .cmd(words.first().context("an empty command")?)
+            .arg(words.get(1..));
         let mut values = self.pipeline(address, password, &pipeline).await?;
         let value = values.pop().context("no answer")?;
         Ok(redis::from_redis_value(value.extract_error()?)?)
@@ -104,7 +106,11 @@ impl Link {
     ) -> RedisResult<Vec<Value>> {
         let values = pipeline.query_async(&mut connection).await?;
         let password = password.map(str::to_owned);
-        *self.cached.lock().await = Some(Cached { address, password, connection });
+        *self.cached.lock().await = Some(Cached {
+            address,
+            password,
+            connection,
+        });
         Ok(values)
     }
 }
@@ -127,12 +133,17 @@ pub async fn connect(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_DEADLINE))
         .set_response_timeout(Some(ANSWER_DEADLINE));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+    Client::open(info)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 /// Reads `ip:port` as Redis writes it: split at the last colon, IPv6 without brackets.
 #[must_use]
 pub fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
-    Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?))
+    Some(SocketAddr::new(
+        ip.parse::<IpAddr>().ok()?,
+        port.parse().ok()?,
+    ))
 }

@@ -73,7 +73,10 @@ impl Testbed {
     /// The folder of this run: a folder for each pod in it.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.run.as_ref().map(|run| run.path().to_owned()).unwrap_or_default()
+        self.run
+            .as_ref()
+            .map(|run| run.path().to_owned())
+            .unwrap_or_default()
     }
 
     /// The pod with this ordinal, started or not.
@@ -82,7 +85,9 @@ impl Testbed {
     /// When there is none.
     pub fn pod(&self, ordinal: usize) -> Result<Arc<Pod>> {
         let pods = lock(&self.pods);
-        let pod = pods.get(ordinal).with_context(|| format!("no pod {ordinal}"))?;
+        let pod = pods
+            .get(ordinal)
+            .with_context(|| format!("no pod {ordinal}"))?;
         Ok(Arc::clone(pod))
     }
 
@@ -98,23 +103,51 @@ impl Testbed {
     /// When no address, port or folder is to be had.
     pub async fn add_pod(&self) -> Result<usize> {
         let ordinal = lock(&self.pods).len();
-        let name = format!("{}-{ordinal}", self.set.name);
-        let dns = SocketAddr::new(self.dns_ip, DNS_PORT + u16::try_from(ordinal)?);
-        self.dns.listen(dns, &name).await?;
-        let address = self.addresses.fresh()?;
-        let settings = self.settings.clone();
-        let pod = Pod::new(self.set.clone(), ordinal, address, dns, &self.folder(), settings)?;
-        lock(&self.pods).push(Arc::new(pod));
+        let pod = self
+            .new_pod(ordinal, self.addresses.fresh()?, &self.folder())
+            .await?;
+        lock(&self.pods).push(pod);
         Ok(ordinal)
     }
 
-    /// Scales in by one: ends the last pod and takes it out of the truth. Its folder stays, but
-    /// another pod with that ordinal cannot be added to this testbed.
+    /// Forgets a pod whose processes go on, as after a forced deletion on a lost node: another
+    /// one with its name, an empty volume and a fresh address takes its place, not started. The
+    /// old one is returned, no longer in DNS nor in the truth, and ends when it is dropped.
+    ///
+    /// # Errors
+    /// When there is none, or no address or folder is to be had.
+    pub async fn replace_pod(&self, ordinal: usize) -> Result<Arc<Pod>> {
+        let old = self.pod(ordinal)?;
+        self.dns.unpublish(&old.name);
+        let address = self.addresses.fresh()?;
+        let folder = self.folder().join(format!("at-{address}"));
+        let pod = self.new_pod(ordinal, address, &folder).await?;
+        let mut pods = lock(&self.pods);
+        let place = pods
+            .get_mut(ordinal)
+            .with_context(|| format!("no pod {ordinal}"))?;
+        Ok(std::mem::replace(place, pod))
+    }
+
+    async fn new_pod(&self, ordinal: usize, address: IpAddr, folder: &Path) -> Result<Arc<Pod>> {
+        let name = format!("{}-{ordinal}", self.set.name);
+        let dns = SocketAddr::new(self.dns_ip, DNS_PORT + u16::try_from(ordinal)?);
+        self.dns.listen(dns, &name).await?;
+        let settings = self.settings.clone();
+        let pod = Pod::new(self.set.clone(), ordinal, address, dns, folder, settings)?;
+        Ok(Arc::new(pod))
+    }
+
+    /// Scales in by one: ends the last pod and takes it out of the truth. Its volume stays, as a
+    /// StatefulSet's does, and is used again by [`Testbed::add_pod`].
     ///
     /// # Errors
     /// When it does not end.
     pub async fn remove_last_pod(&self, ending: Ending) -> Result<()> {
-        let last = lock(&self.pods).len().checked_sub(1).context("no pod is left")?;
+        let last = lock(&self.pods)
+            .len()
+            .checked_sub(1)
+            .context("no pod is left")?;
         self.end_pod(last, ending).await?;
         lock(&self.pods).pop();
         Ok(())
@@ -202,7 +235,10 @@ impl Testbed {
     /// # Errors
     /// When it is not by the deadline.
     pub async fn whole(&self, deadline: Duration) -> Result<Snapshot> {
-        wait::until(deadline, "the cluster is whole", async || self.truth().await.whole()).await
+        wait::until(deadline, "the cluster is whole", async || {
+            self.truth().await.whole()
+        })
+        .await
     }
 
     /// Waits until every `/readyz` is 200.
@@ -250,7 +286,10 @@ impl Testbed {
     }
 
     fn report_failure(&self, folder: &Path) {
-        eprintln!("testbed: not finished; everything is kept in {}", folder.display());
+        eprintln!(
+            "testbed: not finished; everything is kept in {}",
+            folder.display()
+        );
         for pod in self.pods() {
             for line in pod.agent.tail(15) {
                 eprintln!("  {}: {line}", pod.name);

@@ -80,7 +80,7 @@ pub struct Question {
 #[derive(Debug, Clone)]
 pub struct Dns {
     shared: Arc<Shared>,
-    _tasks: Arc<Mutex<Tasks>>,
+    tasks: Arc<Mutex<Tasks>>,
 }
 
 #[derive(Debug)]
@@ -100,11 +100,11 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Tasks(Vec<JoinHandle<()>>);
+struct Tasks(BTreeMap<SocketAddr, JoinHandle<()>>);
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
+        self.0.values().for_each(JoinHandle::abort);
     }
 }
 
@@ -127,17 +127,26 @@ impl Dns {
             remembered: HashMap::new(),
             questions: Vec::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state) });
-        Self { shared, _tasks: Arc::default() }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+        });
+        Self {
+            shared,
+            tasks: Arc::default(),
+        }
     }
 
-    /// Answers on UDP and TCP at `address`; questions there count as `asker`'s.
+    /// Answers on UDP and TCP at `address`; questions there count as `asker`'s. Nothing changes
+    /// where it answers already.
     ///
     /// # Errors
     /// When the address is taken.
     pub async fn listen(&self, address: SocketAddr, asker: &str) -> Result<()> {
+        if lock(&self.tasks).0.contains_key(&address) {
+            return Ok(());
+        }
         let task = server::listen(Arc::clone(&self.shared), address, asker.to_owned()).await?;
-        lock(&self._tasks).0.push(task);
+        lock(&self.tasks).0.insert(address, task);
         Ok(())
     }
 
@@ -157,9 +166,10 @@ impl Dns {
     /// false at first.
     pub fn publish(&self, pod: &str, addresses: &[IpAddr]) {
         let endpoints = &mut lock(&self.shared.state).zone.endpoints;
-        let endpoint = endpoints
-            .entry(pod.to_owned())
-            .or_insert_with(|| Endpoint { addresses: Vec::new(), ready: false });
+        let endpoint = endpoints.entry(pod.to_owned()).or_insert_with(|| Endpoint {
+            addresses: Vec::new(),
+            ready: false,
+        });
         endpoint.addresses = addresses.to_vec();
     }
 
@@ -173,6 +183,17 @@ impl Dns {
         if let Some(endpoint) = lock(&self.shared.state).zone.endpoints.get_mut(pod) {
             endpoint.ready = ready;
         }
+    }
+
+    /// Whether a pod is published and its ready flag set.
+    #[must_use]
+    pub fn is_ready(&self, pod: &str) -> bool {
+        let state = lock(&self.shared.state);
+        state
+            .zone
+            .endpoints
+            .get(pod)
+            .is_some_and(|endpoint| endpoint.ready)
     }
 
     /// `publishNotReadyAddresses` of the Service; true at first.
@@ -245,17 +266,28 @@ impl Shared {
     fn receive(&self, from: &str, name: &Name, kind: RecordType, tcp: bool) -> Option<Fault> {
         let mut state = lock(&self.state);
         let name = name.to_lowercase().to_ascii();
-        let pod = name.strip_suffix(&state.zone.service).and_then(|s| s.strip_suffix('.'));
+        let pod = name
+            .strip_suffix(&state.zone.service)
+            .and_then(|s| s.strip_suffix('.'));
         let scopes = [
             Some(Scope::From(from.to_owned())),
             pod.map(|pod| Scope::Pod(pod.to_owned())),
             (name == state.zone.service).then_some(Scope::Service),
             Some(Scope::All),
         ];
-        let fault = scopes.into_iter().flatten().find_map(|scope| state.faults.get(&scope));
+        let fault = scopes
+            .into_iter()
+            .flatten()
+            .find_map(|scope| state.faults.get(&scope));
         let fault = fault.copied();
         let from = from.to_owned();
-        let question = Question { at: Instant::now(), from, name, kind: kind.to_string(), tcp };
+        let question = Question {
+            at: Instant::now(),
+            from,
+            name,
+            kind: kind.to_string(),
+            tcp,
+        };
         state.questions.push(question);
         fault
     }
@@ -277,9 +309,15 @@ impl Shared {
         {
             return Ok(answer.clone());
         }
-        let answer = state.stale.as_ref().unwrap_or(&state.zone).answer(name, kind)?;
+        let answer = state
+            .stale
+            .as_ref()
+            .unwrap_or(&state.zone)
+            .answer(name, kind)?;
         if state.remember_for.is_some() {
-            state.remembered.insert(key, (Instant::now(), answer.clone()));
+            state
+                .remembered
+                .insert(key, (Instant::now(), answer.clone()));
         }
         Ok(answer)
     }

@@ -69,7 +69,9 @@ async fn exchange(address: SocketAddr, method: &str, path: &str) -> Result<Answe
 }
 
 fn parse(text: &str, method: &str) -> Result<Answer> {
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of headers")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("the answer has no end of headers")?;
     let mut lines = head.lines();
     let status = lines
         .next()
@@ -80,7 +82,12 @@ fn parse(text: &str, method: &str) -> Result<Answer> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    };
     if header("transfer-encoding").is_some() {
         bail!("chunked answers are not understood here");
     }
@@ -90,5 +97,9 @@ fn parse(text: &str, method: &str) -> Result<Answer> {
     {
         bail!("the body ended after {} of {length} bytes", body.len());
     }
-    Ok(Answer { status, body: body.to_owned(), headers })
+    Ok(Answer {
+        status,
+        body: body.to_owned(),
+        headers,
+    })
 }

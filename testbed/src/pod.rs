@@ -20,8 +20,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 
 use crate::{
     client::Link,
-    http,
-    lock,
+    http, lock,
     process::{Process, STOP_DEADLINE},
     server::Server,
     wait,
@@ -187,8 +186,10 @@ impl Pod {
     /// # Errors
     /// When one had to be killed.
     pub async fn stop(&self) -> Result<()> {
-        let (redis, agent) =
-            tokio::join!(self.redis.stop(STOP_DEADLINE), self.agent.stop(STOP_DEADLINE));
+        let (redis, agent) = tokio::join!(
+            self.redis.stop(STOP_DEADLINE),
+            self.agent.stop(STOP_DEADLINE)
+        );
         redis?;
         agent?;
         Ok(())
@@ -215,7 +216,10 @@ impl Pod {
     /// While anything of it runs.
     pub async fn move_to(&self, address: IpAddr) -> Result<()> {
         if self.is_running().await {
-            bail!("{} still runs; a running pod cannot change its address", self.name);
+            bail!(
+                "{} still runs; a running pod cannot change its address",
+                self.name
+            );
         }
         *lock(&self.address) = address;
         Ok(())
@@ -264,9 +268,11 @@ impl Pod {
     /// # Errors
     /// When it does not by the deadline.
     pub async fn redis_answers(&self, deadline: Duration) -> Result<()> {
-        wait::until(deadline, &format!("{}'s Redis answers", self.name), async || {
-            self.command::<String>(&["PING"]).await.map(|_| ())
-        })
+        wait::until(
+            deadline,
+            &format!("{}'s Redis answers", self.name),
+            async || self.command::<String>(&["PING"]).await.map(|_| ()),
+        )
         .await
     }
 
@@ -275,7 +281,9 @@ impl Pod {
     /// # Errors
     /// When no whole answer came in time.
     pub async fn get(&self, path: &str) -> Result<http::Answer> {
-        http::get(self.http_address(), path).await.with_context(|| self.name.clone())
+        http::get(self.http_address(), path)
+            .await
+            .with_context(|| self.name.clone())
     }
 
     /// Whether `/readyz` says 200; otherwise an error with its reasons, as text.

@@ -54,7 +54,11 @@ impl Process {
     /// Nothing is started yet. `what` names it in errors.
     #[must_use]
     pub fn new(what: String, log: PathBuf) -> Self {
-        Self { what, log, child: Mutex::new(None) }
+        Self {
+            what,
+            log,
+            child: Mutex::new(None),
+        }
     }
 
     /// Where stdout and stderr go, over all starts.
@@ -75,7 +79,11 @@ impl Process {
             bail!("{} runs already", self.what);
         }
         let command = self.command(program)?;
-        *child = Some(spawn(command).await.with_context(|| format!("start {}", self.what))?);
+        *child = Some(
+            spawn(command)
+                .await
+                .with_context(|| format!("start {}", self.what))?,
+        );
         Ok(())
     }
 
@@ -101,16 +109,26 @@ impl Process {
     /// When it had to be killed, or cannot be waited for.
     pub async fn stop(&self, deadline: Duration) -> Result<Option<ExitStatus>> {
         let mut slot = self.child.lock().await;
-        let Some(child) = slot.as_mut() else { return Ok(None) };
+        let Some(child) = slot.as_mut() else {
+            return Ok(None);
+        };
         signal(child, Signal::TERM)?;
         let waited = tokio::time::timeout(deadline, child.wait()).await;
         if let Ok(status) = waited {
             *slot = None;
-            return Ok(Some(status.with_context(|| format!("wait for {}", self.what))?));
+            return Ok(Some(
+                status.with_context(|| format!("wait for {}", self.what))?,
+            ));
         }
-        child.kill().await.with_context(|| format!("kill {}", self.what))?;
+        child
+            .kill()
+            .await
+            .with_context(|| format!("kill {}", self.what))?;
         *slot = None;
-        bail!("{} did not end within {deadline:?} after SIGTERM; killed", self.what)
+        bail!(
+            "{} did not end within {deadline:?} after SIGTERM; killed",
+            self.what
+        )
     }
 
     /// SIGKILL, and waits until it is gone. Nothing to do if it does not run.
@@ -120,7 +138,10 @@ impl Process {
     pub async fn kill(&self) -> Result<()> {
         let mut slot = self.child.lock().await;
         if let Some(child) = slot.as_mut() {
-            child.kill().await.with_context(|| format!("kill {}", self.what))?;
+            child
+                .kill()
+                .await
+                .with_context(|| format!("kill {}", self.what))?;
         }
         *slot = None;
         Ok(())
@@ -164,7 +185,9 @@ impl Process {
     /// When it still runs after `deadline`, or was not started.
     pub async fn ended(&self, deadline: Duration) -> Result<ExitStatus> {
         let mut slot = self.child.lock().await;
-        let child = slot.as_mut().with_context(|| format!("{} was not started", self.what))?;
+        let child = slot
+            .as_mut()
+            .with_context(|| format!("{} was not started", self.what))?;
         let status = tokio::time::timeout(deadline, child.wait())
             .await
             .with_context(|| format!("{} still runs after {deadline:?}", self.what))??;
@@ -177,7 +200,11 @@ impl Process {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(count)).map(|l| (*l).to_owned()).collect()
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(count))
+            .map(|l| (*l).to_owned())
+            .collect()
     }
 
     fn command(&self, program: Program) -> Result<Command> {
@@ -189,7 +216,9 @@ impl Process {
         let mut command = match setpriv() {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(&program.path);
+                command
+                    .args(["--pdeathsig", "KILL", "--"])
+                    .arg(&program.path);
                 command
             }
             None => Command::new(&program.path),
@@ -214,7 +243,10 @@ fn signal(child: &mut Child, which: Signal) -> Result<bool> {
     if child.try_wait()?.is_some() {
         return Ok(false);
     }
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     let Some(pid) = pid else { return Ok(false) };
     kill_process(pid, which)?;
     Ok(true)
@@ -222,7 +254,9 @@ fn signal(child: &mut Child, which: Signal) -> Result<bool> {
 
 fn setpriv() -> Option<&'static Path> {
     static SETPRIV: OnceLock<Option<PathBuf>> = OnceLock::new();
-    SETPRIV.get_or_init(|| find_program(Path::new("setpriv")).ok()).as_deref()
+    SETPRIV
+        .get_or_init(|| find_program(Path::new("setpriv")).ok())
+        .as_deref()
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -245,6 +279,9 @@ async fn spawn(mut command: Command) -> Result<Child> {
         // The receiver is gone only if the caller was cancelled; the child is then killed on drop.
         let _ = sender.send(command.spawn());
     });
-    starter.send(job).ok().context("the thread that starts processes is gone")?;
+    starter
+        .send(job)
+        .ok()
+        .context("the thread that starts processes is gone")?;
     Ok(receiver.await??)
 }

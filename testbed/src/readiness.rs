@@ -38,7 +38,10 @@ impl Testbed {
     /// # Errors
     /// When it is not by the deadline; the error tells its reasons.
     pub async fn pod_ready(&self, pod: &Pod, deadline: Duration) -> Result<()> {
-        wait::until(deadline, &format!("{} is ready", pod.name), async || pod.ready().await).await
+        wait::until(deadline, &format!("{} is ready", pod.name), async || {
+            pod.ready().await
+        })
+        .await
     }
 }
 

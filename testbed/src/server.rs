@@ -47,7 +47,11 @@ impl Server {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (name, version) = parse_version(&text)
             .with_context(|| format!("{} --version said {:?}", program.display(), text.trim()))?;
-        Ok(Self { program, name, version })
+        Ok(Self {
+            program,
+            name,
+            version,
+        })
     }
 
     /// Whether the option `bind-source-addr` exists; before it, outgoing connections came from
@@ -64,7 +68,14 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32, u32))> {
     let name = words.next()?.to_owned();
     let version = words.find_map(|word| word.strip_prefix("v="))?;
     let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    Some((name, (numbers.next()?, numbers.next()?, numbers.next().unwrap_or(0))))
+    Some((
+        name,
+        (
+            numbers.next()?,
+            numbers.next()?,
+            numbers.next().unwrap_or(0),
+        ),
+    ))
 }
 
 /// The absolute path of a program given by path or by name.
@@ -96,7 +107,10 @@ mod tests {
         let redis = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae";
         assert_eq!(parse_version(redis), Some(("Redis".to_owned(), (7, 0, 15))));
         let valkey = "Valkey server v=8.1.0-rc1 sha=0 malloc=jemalloc";
-        assert_eq!(parse_version(valkey), Some(("Valkey".to_owned(), (8, 1, 0))));
+        assert_eq!(
+            parse_version(valkey),
+            Some(("Valkey".to_owned(), (8, 1, 0)))
+        );
         assert_eq!(parse_version("nonsense"), None);
     }
 }

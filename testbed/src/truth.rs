@@ -17,8 +17,8 @@ use anyhow::{Result, bail};
 
 use crate::Pod;
 pub use snapshot::{NodeView, Role, Snapshot, ranges};
-pub use table::{Account, Line};
 pub(crate) use table::fields;
+pub use table::{Account, Line};
 
 /// What every Redis said at one time, and what is not whole about it.
 #[derive(Debug)]
@@ -44,7 +44,11 @@ impl Truth {
         let mut problems = Vec::new();
         let mut accounts = BTreeMap::new();
         for (pod, asked) in pods.iter().zip(asked) {
-            match asked.await.map_err(anyhow::Error::from).and_then(|account| account) {
+            match asked
+                .await
+                .map_err(anyhow::Error::from)
+                .and_then(|account| account)
+            {
                 Ok(account) => {
                     accounts.insert(pod.ordinal, account);
                 }
@@ -53,7 +57,11 @@ impl Truth {
         }
         problems.extend(judge::problems(pods, &accounts, masters));
         let snapshot = snapshot::snapshot(pods, &accounts);
-        Self { problems, accounts, snapshot }
+        Self {
+            problems,
+            accounts,
+            snapshot,
+        }
     }
 
     /// Whether nothing is wrong.
@@ -68,7 +76,11 @@ impl Truth {
     /// When something is not whole.
     pub fn whole(self) -> Result<Snapshot> {
         if !self.is_whole() {
-            bail!("{} problems:\n  {}", self.problems.len(), self.problems.join("\n  "));
+            bail!(
+                "{} problems:\n  {}",
+                self.problems.len(),
+                self.problems.join("\n  ")
+            );
         }
         Ok(self.snapshot)
     }

@@ -31,7 +31,9 @@ pub async fn until<T>(
             Err(_) => {}
         }
         if started.elapsed() >= deadline {
-            return Err(anyhow!("not within {deadline:?}: {what}; last seen: {last}"));
+            return Err(anyhow!(
+                "not within {deadline:?}: {what}; last seen: {last}"
+            ));
         }
         tokio::time::sleep(POLL.min(deadline.saturating_sub(started.elapsed()))).await;
     }
@@ -50,7 +52,10 @@ pub async fn throughout(
     let started = Instant::now();
     while started.elapsed() < window {
         condition().await.map_err(|broken| {
-            anyhow!("did not hold after {:?}: {what}: {broken:#}", started.elapsed())
+            anyhow!(
+                "did not hold after {:?}: {what}: {broken:#}",
+                started.elapsed()
+            )
         })?;
         tokio::time::sleep(POLL.min(window.saturating_sub(started.elapsed()))).await;
     }

@@ -53,13 +53,19 @@ impl Writes {
     /// All calls of `command` (`cluster|meet`), over all pods.
     #[must_use]
     pub fn of(&self, command: &str) -> u64 {
-        self.by_pod.values().filter_map(|(_, calls)| calls.get(command)).sum()
+        self.by_pod
+            .values()
+            .filter_map(|(_, calls)| calls.get(command))
+            .sum()
     }
 
     /// All calls of any of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.by_pod.values().flat_map(|(_, calls)| calls.values()).sum()
+        self.by_pod
+            .values()
+            .flat_map(|(_, calls)| calls.values())
+            .sum()
     }
 
     /// What came on top of `before`, for instance `redis-app-0: cluster|meet +2`.
@@ -70,7 +76,11 @@ impl Writes {
         for (ordinal, (run, calls)) in &self.by_pod {
             let (old_run, old_calls) = before.by_pod.get(ordinal).unwrap_or(&none);
             for (command, count) in calls {
-                let old = if run == old_run { old_calls.get(command).copied() } else { None };
+                let old = if run == old_run {
+                    old_calls.get(command).copied()
+                } else {
+                    None
+                };
                 let more = count.saturating_sub(old.unwrap_or(0));
                 if more > 0 {
                     news.push(format!("pod {ordinal}: {command} +{more}"));
@@ -91,9 +101,16 @@ impl Testbed {
         for pod in self.pods() {
             let server = pod.settings().server;
             if server.version < (7, 0, 0) {
-                bail!("{} {:?} does not count subcommands", server.name, server.version);
+                bail!(
+                    "{} {:?} does not count subcommands",
+                    server.name,
+                    server.version
+                );
             }
-            let Ok(text) = pod.command::<String>(&["INFO", "server", "commandstats"]).await else {
+            let Ok(text) = pod
+                .command::<String>(&["INFO", "server", "commandstats"])
+                .await
+            else {
                 continue;
             };
             let fields = truth::fields(&text);
@@ -115,7 +132,11 @@ impl Testbed {
         let before = self.writes_seen().await?;
         wait::throughout(window, "no Redis receives a write", async || {
             let news = self.writes_seen().await?.since(&before);
-            if news.is_empty() { Ok(()) } else { bail!(news.join(", ")) }
+            if news.is_empty() {
+                Ok(())
+            } else {
+                bail!(news.join(", "))
+            }
         })
         .await
     }

@@ -13,14 +13,17 @@ async fn form(bed: &Testbed) -> Result<()> {
     for pod in &pods {
         pod.redis_answers(SOON).await?;
         let epoch = (pod.ordinal + 1).to_string();
-        pod.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
+        pod.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch])
+            .await?;
         let first = 16384 * pod.ordinal / pods.len();
         let last = 16384 * (pod.ordinal + 1) / pods.len() - 1;
         let range = [first.to_string(), last.to_string()];
-        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await?;
+        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])
+            .await?;
         for peer in &pods {
             let (ip, port) = (peer.address().to_string(), peer.redis_address().port());
-            pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()]).await?;
+            pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()])
+                .await?;
         }
     }
     Ok(())
@@ -36,8 +39,17 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
         Ok(truth)
     })
     .await?;
-    ensure!(alone.problems.iter().any(|p| p.contains("does not know")), "{:?}", alone.problems);
-    ensure!(alone.problems.iter().any(|p| p.contains("16384 slots without an owner")));
+    ensure!(
+        alone.problems.iter().any(|p| p.contains("does not know")),
+        "{:?}",
+        alone.problems
+    );
+    ensure!(
+        alone
+            .problems
+            .iter()
+            .any(|p| p.contains("16384 slots without an owner"))
+    );
 
     form(&bed).await?;
     let whole = bed.whole(SOON).await?;
@@ -48,23 +60,56 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
     let canary = bed.write_canary("canary", 50).await?;
     canary.intact(&bed).await?;
 
+    let load = bed.load(Duration::from_millis(1));
+    wait::until(SOON, "the writer has written", async || {
+        let keys = bed.pod(0)?.command::<u64>(&["DBSIZE"]).await?;
+        ensure!(keys > 50, "{keys} keys");
+        Ok(())
+    })
+    .await?;
+    let loaded = load.stop().await?;
+    ensure!(
+        loaded.refused.is_empty() && !loaded.acknowledged.is_empty(),
+        "{loaded:?}"
+    );
+    loaded.none_lost(&bed).await?;
+
     let second = bed.pod(1)?;
     second.redis.freeze().await?;
-    ensure!(!bed.truth().await.is_whole(), "a frozen Redis went unnoticed");
+    ensure!(
+        !bed.truth().await.is_whole(),
+        "a frozen Redis went unnoticed"
+    );
     second.redis.thaw().await?;
     bed.whole(SOON).await?;
 
+    bed.finish().await
+}
+
+#[tokio::test]
+async fn moves_and_losses_are_noticed() -> Result<()> {
+    let bed = Testbed::builder("moves").shape(3, 0).build().await?;
+    bed.start_all().await?;
+    form(&bed).await?;
+    let whole = bed.whole(SOON).await?;
+    let canary = bed.write_canary("canary", 50).await?;
+
+    let second = bed.pod(1)?;
     bed.move_pod(1).await?;
     // Gossip heals one pod's move, but the pod itself keeps its old address until it is told.
     wait::until(SOON, "its own table alone is wrong", async || {
         let problems = bed.truth().await.problems;
-        let own = problems.iter().all(|p| p.starts_with("redis-app-1: redis-app-1 is at"));
+        let own = problems
+            .iter()
+            .all(|p| p.starts_with("redis-app-1: redis-app-1 is at"));
         ensure!(own && problems.len() == 1, "{problems:?}");
         Ok(())
     })
     .await?;
     let address = second.address().to_string();
-    second.command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &address]).await?;
+    second
+        .command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &address])
+        .await?;
     let healed = bed.whole(SOON).await?;
     ensure!(healed.ids() == whole.ids(), "somebody was reborn");
     canary.intact(&bed).await?;
@@ -74,13 +119,27 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
     bed.start_pod(2).await?;
     let reborn = bed.pod(2)?;
     reborn.redis_answers(SOON).await?;
-    ensure!(!bed.truth().await.is_whole(), "a lost volume went unnoticed");
+    ensure!(
+        !bed.truth().await.is_whole(),
+        "a lost volume went unnoticed"
+    );
+    bed.remove_last_pod(Ending::Kill).await?;
+    ensure!(bed.add_pod().await? == 2 && bed.pods().len() == 3);
+    let old = bed.replace_pod(0).await?;
+    ensure!(old.is_running().await && !bed.pod(0)?.is_running().await);
+    bed.start_pod(0).await?;
+    bed.pod(0)?.redis_answers(SOON).await?;
+    ensure!(old.address() != bed.pod(0)?.address());
     bed.finish().await
 }
 
 #[tokio::test]
 async fn testbeds_run_side_by_side() -> Result<()> {
-    let one = Testbed::builder("side").shape(1, 0).password("one").build().await?;
+    let one = Testbed::builder("side")
+        .shape(1, 0)
+        .password("one")
+        .build()
+        .await?;
     let two = Testbed::builder("side").shape(1, 0).build().await?;
     ensure!(one.pod(0)?.address() != two.pod(0)?.address());
     one.start_all().await?;
@@ -109,4 +168,59 @@ async fn a_failed_run_is_kept() -> Result<()> {
     ensure!(folder.join("redis-app-0/redis.log").exists());
     std::fs::remove_dir_all(folder)?;
     Ok(())
+}
+
+#[tokio::test]
+async fn replicas_are_judged() -> Result<()> {
+    let bed = Testbed::builder("replica").shape(1, 1).build().await?;
+    bed.start_all().await?;
+    let (master, replica) = (bed.pod(0)?, bed.pod(1)?);
+    master.redis_answers(SOON).await?;
+    replica.redis_answers(SOON).await?;
+    master
+        .command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await?;
+    let ip = replica.address().to_string();
+    master
+        .command::<()>(&["CLUSTER", "MEET", &ip, "6379"])
+        .await?;
+    wait::until(SOON, "a master without slots is told", async || {
+        let problems = bed.truth().await.problems;
+        let only = ["redis-app-1: a master without slots"];
+        ensure!(problems == only, "{problems:?}");
+        Ok(())
+    })
+    .await?;
+    let id = master.command::<String>(&["CLUSTER", "MYID"]).await?;
+    replica
+        .command::<()>(&["CLUSTER", "REPLICATE", &id])
+        .await?;
+    let whole = bed.whole(SOON).await?;
+    ensure!(whole.to_string() == "0 master 0-16383\n1 replica of 0\n");
+    ensure!(whole.replication() == [(1, 0)].into() && whole.replicas_of(0) == [1]);
+
+    master.kill().await?;
+    wait::until(SOON, "the link shows down", async || {
+        let truth = bed.truth().await;
+        let down = truth.problems.iter().any(|p| p.contains("is down"));
+        ensure!(down, "{:?}", truth.problems);
+        Ok(())
+    })
+    .await?;
+    bed.finish().await
+}
+
+/// Takes root, to give `lo` the addresses.
+#[tokio::test]
+async fn ipv6_alone_works() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: adding IPv6 addresses takes root");
+        return Ok(());
+    }
+    let bed = Testbed::builder("ipv6").shape(3, 0).ipv6().build().await?;
+    bed.start_all().await?;
+    form(&bed).await?;
+    bed.whole(SOON).await?;
+    bed.write_canary("canary", 20).await?.intact(&bed).await?;
+    bed.finish().await
 }

@@ -182,17 +182,29 @@ impl Builder {
             Some(program) => Server::at(program)?,
             None => Server::installed()?,
         };
-        let agent = self.agent.as_deref().map(find_program).transpose().context("the agent")?;
+        let agent = self
+            .agent
+            .as_deref()
+            .map(find_program)
+            .transpose()
+            .context("the agent")?;
         let ports = match self.service_ports.as_slice() {
             [] => vec![self.redis_port],
             ports => ports.to_vec(),
         };
         let addresses = Addresses::claim(self.family)?;
-        let dns = Dns::new(&self.set.service, &self.set.namespace, "cluster.local", ports);
+        let dns = Dns::new(
+            &self.set.service,
+            &self.set.namespace,
+            "cluster.local",
+            ports,
+        );
         dns.set_publish_not_ready(self.publish_not_ready);
         let runs = runs();
         std::fs::create_dir_all(&runs).with_context(|| format!("create {}", runs.display()))?;
-        let run = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempdir_in(&runs)?;
+        let run = tempfile::Builder::new()
+            .prefix(&format!("{}-", self.name))
+            .tempdir_in(&runs)?;
         let shape_pods = self.set.masters * (1 + self.set.replicas_per_master);
         let testbed = Testbed {
             dns,
@@ -224,6 +236,8 @@ impl Builder {
 fn runs() -> PathBuf {
     match std::env::var_os("TESTBED_RUNS") {
         Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("testbed-runs"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .with_file_name("target")
+            .join("testbed-runs"),
     }
 }

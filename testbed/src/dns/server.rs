@@ -39,8 +39,12 @@ pub(super) async fn listen(
     address: SocketAddr,
     asker: String,
 ) -> Result<JoinHandle<()>> {
-    let udp = UdpSocket::bind(address).await.with_context(|| format!("DNS on udp {address}"))?;
-    let tcp = TcpListener::bind(address).await.with_context(|| format!("DNS on tcp {address}"))?;
+    let udp = UdpSocket::bind(address)
+        .await
+        .with_context(|| format!("DNS on udp {address}"))?;
+    let tcp = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("DNS on tcp {address}"))?;
     let mut server = Server::new(Handler { shared, asker });
     server.register_socket(udp);
     server.register_listener(tcp, TCP_IDLE, 16);
@@ -68,7 +72,13 @@ impl RequestHandler for Handler {
             && matches!(fault, Some(Fault::Truncate | Fault::TruncateWithoutTcp))
         {
             metadata.truncation = true;
-            return send(request, responder, metadata, &Answer::only(ResponseCode::NoError)).await;
+            return send(
+                request,
+                responder,
+                metadata,
+                &Answer::only(ResponseCode::NoError),
+            )
+            .await;
         }
         metadata.response_code = answer.code;
         send(request, responder, metadata, &answer).await
@@ -91,10 +101,13 @@ impl Handler {
             Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
             _ => {}
         }
-        let answer = self.shared.answer(name, kind, fault).unwrap_or_else(|error| {
-            eprintln!("testbed: DNS answer for {name} {kind}: {error:#}");
-            Answer::only(ResponseCode::ServFail)
-        });
+        let answer = self
+            .shared
+            .answer(name, kind, fault)
+            .unwrap_or_else(|error| {
+                eprintln!("testbed: DNS answer for {name} {kind}: {error:#}");
+                Answer::only(ResponseCode::ServFail)
+            });
         Some((fault, answer))
     }
 }
@@ -129,5 +142,8 @@ async fn send<R: ResponseHandler>(
 }
 
 fn silence(metadata: Metadata) -> ResponseInfo {
-    ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+    ResponseInfo::from(Header {
+        metadata,
+        counts: HeaderCounts::default(),
+    })
 }

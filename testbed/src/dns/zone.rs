@@ -49,7 +49,12 @@ pub(crate) struct Answer {
 impl Answer {
     /// An answer without records.
     pub(crate) fn only(code: ResponseCode) -> Self {
-        Self { code, answers: Vec::new(), additionals: Vec::new(), soa: None }
+        Self {
+            code,
+            answers: Vec::new(),
+            additionals: Vec::new(),
+            soa: None,
+        }
     }
 }
 
@@ -70,7 +75,9 @@ impl Zone {
             }
             return self.or_soa(answer);
         }
-        if let Some(pod) = asked.strip_suffix(&self.service).and_then(|s| s.strip_suffix('.'))
+        if let Some(pod) = asked
+            .strip_suffix(&self.service)
+            .and_then(|s| s.strip_suffix('.'))
             && let Some((_, endpoint)) = published.into_iter().find(|(known, _)| *known == pod)
         {
             let mut answer = Answer::only(ResponseCode::NoError);
@@ -99,7 +106,8 @@ impl Zone {
             let target = Name::from_ascii(format!("{pod}.{}", self.service))?;
             for port in &self.ports {
                 let srv = SRV::new(0, weight, *port, target.clone());
-                to.answers.push(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
+                to.answers
+                    .push(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
             }
             for kind in [RecordType::A, RecordType::AAAA] {
                 add_addresses(&target, endpoint, kind, &mut to.additionals);
@@ -120,7 +128,11 @@ impl Zone {
         let server = Name::from_ascii(format!("ns.dns.{}", self.domain))?;
         let person = Name::from_ascii(format!("hostmaster.{}", self.domain))?;
         let soa = SOA::new(server, person, 1, 7200, 1800, 86400, TTL);
-        Ok(Record::from_rdata(Name::from_ascii(&self.domain)?, TTL, RData::SOA(soa)))
+        Ok(Record::from_rdata(
+            Name::from_ascii(&self.domain)?,
+            TTL,
+            RData::SOA(soa),
+        ))
     }
 }
 

@@ -51,7 +51,10 @@ impl Pod {
             writeln!(conf, "bind-source-addr {ip}")?;
         }
         if let Some(password) = &settings.password {
-            writeln!(conf, "requirepass \"{password}\"\nmasterauth \"{password}\"")?;
+            writeln!(
+                conf,
+                "requirepass \"{password}\"\nmasterauth \"{password}\""
+            )?;
         }
         for line in &settings.redis_lines {
             writeln!(conf, "{line}")?;
@@ -62,7 +65,9 @@ impl Pod {
     /// The agent, told by its environment alone what a pod's manifest would tell it.
     pub(super) fn agent_program(&self) -> Result<Program> {
         let settings = self.settings();
-        let path = settings.agent.with_context(|| format!("{} has no agent", self.name))?;
+        let path = settings
+            .agent
+            .with_context(|| format!("{} has no agent", self.name))?;
         let ip = self.address();
         let mut env: std::collections::BTreeMap<String, String> = [
             ("POD_NAME", self.name.clone()),
@@ -70,14 +75,20 @@ impl Pod {
             ("POD_IP", ip.to_string()),
             ("HEADLESS_SERVICE", self.set.service.clone()),
             ("MASTERS", self.set.masters.to_string()),
-            ("REPLICAS_PER_MASTER", self.set.replicas_per_master.to_string()),
+            (
+                "REPLICAS_PER_MASTER",
+                self.set.replicas_per_master.to_string(),
+            ),
             ("REDIS_HOST", ip.to_string()),
             ("REDIS_PORT", settings.redis_port.to_string()),
             ("DATA_DIR", self.data_dir().display().to_string()),
             ("HTTP_ADDR", self.http_address().to_string()),
             ("DNS_SERVER", self.dns.to_string()),
             ("LOG_FORMAT", "text".to_owned()),
-            ("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())),
+            (
+                "RUST_LOG",
+                std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
+            ),
             ("RUST_BACKTRACE", "1".to_owned()),
             ("REDIS_PASSWORD", settings.password.unwrap_or_default()),
         ]
@@ -86,8 +97,16 @@ impl Pod {
         .chain(inherited())
         .collect();
         env.extend(settings.agent_env);
-        let env = env.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        Ok(Program { path, arguments: Vec::new(), env, folder: self.folder.clone() })
+        let env = env
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Ok(Program {
+            path,
+            arguments: Vec::new(),
+            env,
+            folder: self.folder.clone(),
+        })
     }
 }
 

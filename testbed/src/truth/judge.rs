@@ -25,19 +25,30 @@ pub(super) fn problems(
     let mut problems = Vec::new();
     let mut expected = Expected::new();
     for pod in pods {
-        let Some(account) = accounts.get(&pod.ordinal) else { continue };
+        let Some(account) = accounts.get(&pod.ordinal) else {
+            continue;
+        };
         if let Some(twin) = expected.insert(&account.id, pod) {
-            problems.push(format!("{} and {} have one ID {}", twin.name, pod.name, account.id));
+            problems.push(format!(
+                "{} and {} have one ID {}",
+                twin.name, pod.name, account.id
+            ));
         }
     }
     let complete = accounts.len() == pods.len();
     for pod in pods {
-        let Some(account) = accounts.get(&pod.ordinal) else { continue };
+        let Some(account) = accounts.get(&pod.ordinal) else {
+            continue;
+        };
         let mut found = Vec::new();
         table(account, &expected, complete, &mut found);
         slots(account, masters, &mut found);
-        replication(account, &expected, &mut found);
-        problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", pod.name)));
+        replication(account, &expected, complete, &mut found);
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("{}: {problem}", pod.name)),
+        );
     }
     problems.extend(disagreement(pods, accounts));
     problems
@@ -62,7 +73,10 @@ fn table(account: &Account, expected: &Expected<'_>, complete: bool, found: &mut
 }
 
 fn known(line: &Line, pod: &Pod, found: &mut Vec<String>) {
-    let flags: Vec<&str> = BAD_FLAGS.into_iter().filter(|flag| line.has(flag)).collect();
+    let flags: Vec<&str> = BAD_FLAGS
+        .into_iter()
+        .filter(|flag| line.has(flag))
+        .collect();
     if !flags.is_empty() {
         found.push(format!("{} is {}", pod.name, flags.join(",")));
     }
@@ -70,7 +84,8 @@ fn known(line: &Line, pod: &Pod, found: &mut Vec<String>) {
         found.push(format!(
             "{} is at {} in the table, really at {}",
             pod.name,
-            line.address.map_or_else(|| "no address".to_owned(), |a| a.to_string()),
+            line.address
+                .map_or_else(|| "no address".to_owned(), |a| a.to_string()),
             pod.redis_address()
         ));
     }
@@ -78,7 +93,11 @@ fn known(line: &Line, pod: &Pod, found: &mut Vec<String>) {
         found.push(format!("{} is disconnected", pod.name));
     }
     if !line.open_slots.is_empty() {
-        found.push(format!("{} has open slots {}", pod.name, line.open_slots.join(" ")));
+        found.push(format!(
+            "{} has open slots {}",
+            pod.name,
+            line.open_slots.join(" ")
+        ));
     }
 }
 
@@ -104,21 +123,33 @@ fn slots(account: &Account, masters: usize, found: &mut Vec<String>) {
     if owning != masters {
         found.push(format!("{owning} nodes own slots, not {masters}"));
     }
-    let state = account.cluster.get("cluster_state").map_or("missing", String::as_str);
+    let state = account
+        .cluster
+        .get("cluster_state")
+        .map_or("missing", String::as_str);
     if state != "ok" {
         found.push(format!("cluster_state:{state}"));
     }
 }
 
 /// Owns slots, or is a replica in sync with the right node at its present address.
-fn replication(account: &Account, expected: &Expected<'_>, found: &mut Vec<String>) {
+fn replication(
+    account: &Account,
+    expected: &Expected<'_>,
+    complete: bool,
+    found: &mut Vec<String>,
+) {
     let Some(myself) = account.myself() else {
         found.push("its own ID is not in its table".to_owned());
         return;
     };
     let is_replica = myself.has("slave");
     if is_replica != (account.info("role") == "slave") {
-        found.push(format!("role {} in INFO, {:?} in the table", account.info("role"), myself.flags));
+        found.push(format!(
+            "role {} in INFO, {:?} in the table",
+            account.info("role"),
+            myself.flags
+        ));
     }
     if !is_replica {
         if myself.slots.is_empty() {
@@ -126,21 +157,28 @@ fn replication(account: &Account, expected: &Expected<'_>, found: &mut Vec<Strin
         }
         return;
     }
-    let Some(master) = myself.master.as_deref().and_then(|id| expected.get(id)) else {
-        found.push(format!("replicates {:?}, which is no pod's ID", myself.master));
-        return;
-    };
+    let master = myself.master.as_deref().and_then(|id| expected.get(id));
     let (host, port) = (account.info("master_host"), account.info("master_port"));
-    let dials = host.parse::<IpAddr>().ok().zip(port.parse::<u16>().ok()).map(SocketAddr::from);
-    if dials != Some(master.redis_address()) {
-        let really = master.redis_address();
-        found.push(format!("dials {host}:{port} for {}, really at {really}", master.name));
+    match master {
+        Some(master) => {
+            let dials = host.parse::<IpAddr>().ok().zip(port.parse::<u16>().ok());
+            let really = master.redis_address();
+            if dials.map(SocketAddr::from) != Some(really) {
+                let name = &master.name;
+                found.push(format!(
+                    "dials {host}:{port} for {name}, really at {really}"
+                ));
+            }
+        }
+        // The master may be a pod that does not answer.
+        None if !complete => {}
+        None => found.push(format!("replicates {:?}, no pod's ID", myself.master)),
     }
     if account.info("master_link_status") != "up" {
-        found.push(format!("link to {} is down", master.name));
+        found.push(format!("its link to {host}:{port} is down"));
     }
     if account.info("master_sync_in_progress") == "1" {
-        found.push(format!("still syncs from {}", master.name));
+        found.push(format!("still syncs from {host}:{port}"));
     }
 }
 
@@ -152,18 +190,32 @@ fn disagreement(pods: &[Arc<Pod>], accounts: &BTreeMap<usize, Account>) -> Vec<S
     };
     let mut found = Vec::new();
     let mut accounts = accounts.iter();
-    let Some((first, reference)) = accounts.next() else { return found };
+    let Some((first, reference)) = accounts.next() else {
+        return found;
+    };
     for (other, account) in accounts {
         if account.owners() != reference.owners() {
-            found.push(format!("{} and {}: other slot owners", name(*first), name(*other)));
+            found.push(format!(
+                "{} and {}: other slot owners",
+                name(*first),
+                name(*other)
+            ));
         }
         if masters_of(account) != masters_of(reference) {
-            found.push(format!("{} and {}: other roles", name(*first), name(*other)));
+            found.push(format!(
+                "{} and {}: other roles",
+                name(*first),
+                name(*other)
+            ));
         }
     }
     found
 }
 
 fn masters_of(account: &Account) -> BTreeMap<&str, Option<&str>> {
-    account.nodes.iter().map(|line| (line.id.as_str(), line.master.as_deref())).collect()
+    account
+        .nodes
+        .iter()
+        .map(|line| (line.id.as_str(), line.master.as_deref()))
+        .collect()
 }

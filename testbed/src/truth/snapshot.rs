@@ -50,32 +50,49 @@ impl Snapshot {
     /// The ordinals of the masters that own slots.
     #[must_use]
     pub fn masters(&self) -> Vec<usize> {
-        self.nodes.iter().filter(|(_, n)| !n.slots.is_empty()).map(|(k, _)| *k).collect()
+        self.nodes
+            .iter()
+            .filter(|(_, n)| !n.slots.is_empty())
+            .map(|(k, _)| *k)
+            .collect()
     }
 
     /// The ordinals of the replicas of `master`.
     #[must_use]
     pub fn replicas_of(&self, master: usize) -> Vec<usize> {
-        self.nodes.iter().filter(|(_, n)| n.replica_of == Some(master)).map(|(k, _)| *k).collect()
+        self.nodes
+            .iter()
+            .filter(|(_, n)| n.replica_of == Some(master))
+            .map(|(k, _)| *k)
+            .collect()
     }
 
     /// Each replica with its master: `{3: 0, 4: 1, 5: 2}`.
     #[must_use]
     pub fn replication(&self) -> BTreeMap<usize, usize> {
-        self.nodes.iter().filter_map(|(k, n)| Some((*k, n.replica_of?))).collect()
+        self.nodes
+            .iter()
+            .filter_map(|(k, n)| Some((*k, n.replica_of?)))
+            .collect()
     }
 
     /// The node IDs by ordinal: equal before and after means that nobody was reborn.
     #[must_use]
     pub fn ids(&self) -> BTreeMap<usize, String> {
-        self.nodes.iter().map(|(k, n)| (*k, n.node_id.clone())).collect()
+        self.nodes
+            .iter()
+            .map(|(k, n)| (*k, n.node_id.clone()))
+            .collect()
     }
 
     /// The owner of `slot`.
     #[must_use]
     pub fn owner(&self, slot: u16) -> Option<usize> {
         let owns = |node: &NodeView| node.slots.iter().any(|(a, z)| (*a..=*z).contains(&slot));
-        self.nodes.iter().find(|(_, node)| owns(node)).map(|(k, _)| *k)
+        self.nodes
+            .iter()
+            .find(|(_, node)| owns(node))
+            .map(|(k, _)| *k)
     }
 }
 
@@ -101,20 +118,42 @@ pub fn ranges(slots: &[(u16, u16)]) -> String {
     }
     let words: Vec<String> = slots
         .iter()
-        .map(|(a, z)| if a == z { a.to_string() } else { format!("{a}-{z}") })
+        .map(|(a, z)| {
+            if a == z {
+                a.to_string()
+            } else {
+                format!("{a}-{z}")
+            }
+        })
         .collect();
     words.join(" ")
 }
 
 pub(super) fn snapshot(pods: &[Arc<Pod>], accounts: &BTreeMap<usize, Account>) -> Snapshot {
-    let ordinal_of =
-        |id: &str| accounts.iter().find(|(_, account)| account.id == id).map(|(k, _)| *k);
+    let ordinal_of = |id: &str| {
+        accounts
+            .iter()
+            .find(|(_, account)| account.id == id)
+            .map(|(k, _)| *k)
+    };
     let mut nodes = BTreeMap::new();
     for pod in pods {
-        let Some(account) = accounts.get(&pod.ordinal) else { continue };
-        let Some(myself) = account.myself() else { continue };
-        let role = if myself.has("slave") { Role::Replica } else { Role::Master };
-        let offset = if role == Role::Replica { "slave_repl_offset" } else { "master_repl_offset" };
+        let Some(account) = accounts.get(&pod.ordinal) else {
+            continue;
+        };
+        let Some(myself) = account.myself() else {
+            continue;
+        };
+        let role = if myself.has("slave") {
+            Role::Replica
+        } else {
+            Role::Master
+        };
+        let offset = if role == Role::Replica {
+            "slave_repl_offset"
+        } else {
+            "master_repl_offset"
+        };
         nodes.insert(
             pod.ordinal,
             NodeView {

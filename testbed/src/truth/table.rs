@@ -40,19 +40,35 @@ impl Line {
 
     fn parse(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [id, address, flags, master, _ping, _pong, epoch, link, rest @ ..] = fields.as_slice()
+        let [
+            id,
+            address,
+            flags,
+            master,
+            _ping,
+            _pong,
+            epoch,
+            link,
+            rest @ ..,
+        ] = fields.as_slice()
         else {
             bail!("a line of CLUSTER NODES with too few fields: {line:?}");
         };
-        let (slots, open) = rest.iter().partition::<Vec<&str>, _>(|word| !word.starts_with('['));
+        let (slots, open) = rest
+            .iter()
+            .partition::<Vec<&str>, _>(|word| !word.starts_with('['));
         let address = address.split(',').next().unwrap_or_default();
-        let address = address.rsplit_once('@').map_or(address, |(before, _)| before);
+        let address = address
+            .rsplit_once('@')
+            .map_or(address, |(before, _)| before);
         Ok(Self {
             id: (*id).to_owned(),
             address: parse_address(address),
             flags: flags.split(',').map(str::to_owned).collect(),
             master: (*master != "-").then(|| (*master).to_owned()),
-            epoch: epoch.parse().with_context(|| format!("epoch in {line:?}"))?,
+            epoch: epoch
+                .parse()
+                .with_context(|| format!("epoch in {line:?}"))?,
             connected: *link == "connected",
             slots: slots.into_iter().map(parse_range).collect::<Result<_>>()?,
             open_slots: open.into_iter().map(str::to_owned).collect(),
