@@ -34,6 +34,11 @@ impl ClusterClient {
         }
     }
 
+    /// Other nodes to start from, for pods that moved.
+    pub fn set_seeds(&mut self, seeds: Vec<SocketAddr>) {
+        self.seeds = seeds;
+    }
+
     /// Sends one command to a seed that answers, and on to where it is redirected.
     ///
     /// # Errors

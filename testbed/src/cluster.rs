@@ -103,25 +103,43 @@ impl Testbed {
     /// When no address, port or folder is to be had.
     pub async fn add_pod(&self) -> Result<usize> {
         let ordinal = lock(&self.pods).len();
-        let name = format!("{}-{ordinal}", self.set.name);
-        let dns = SocketAddr::new(self.dns_ip, DNS_PORT + u16::try_from(ordinal)?);
-        self.dns.listen(dns, &name).await?;
-        let address = self.addresses.fresh()?;
-        let settings = self.settings.clone();
-        let pod = Pod::new(
-            self.set.clone(),
-            ordinal,
-            address,
-            dns,
-            &self.folder(),
-            settings,
-        )?;
-        lock(&self.pods).push(Arc::new(pod));
+        let pod = self
+            .new_pod(ordinal, self.addresses.fresh()?, &self.folder())
+            .await?;
+        lock(&self.pods).push(pod);
         Ok(ordinal)
     }
 
-    /// Scales in by one: ends the last pod and takes it out of the truth. Its folder stays, but
-    /// another pod with that ordinal cannot be added to this testbed.
+    /// Forgets a pod whose processes go on, as after a forced deletion on a lost node: another
+    /// one with its name, an empty volume and a fresh address takes its place, not started. The
+    /// old one is returned, no longer in DNS nor in the truth, and ends when it is dropped.
+    ///
+    /// # Errors
+    /// When there is none, or no address or folder is to be had.
+    pub async fn replace_pod(&self, ordinal: usize) -> Result<Arc<Pod>> {
+        let old = self.pod(ordinal)?;
+        self.dns.unpublish(&old.name);
+        let address = self.addresses.fresh()?;
+        let folder = self.folder().join(format!("at-{address}"));
+        let pod = self.new_pod(ordinal, address, &folder).await?;
+        let mut pods = lock(&self.pods);
+        let place = pods
+            .get_mut(ordinal)
+            .with_context(|| format!("no pod {ordinal}"))?;
+        Ok(std::mem::replace(place, pod))
+    }
+
+    async fn new_pod(&self, ordinal: usize, address: IpAddr, folder: &Path) -> Result<Arc<Pod>> {
+        let name = format!("{}-{ordinal}", self.set.name);
+        let dns = SocketAddr::new(self.dns_ip, DNS_PORT + u16::try_from(ordinal)?);
+        self.dns.listen(dns, &name).await?;
+        let settings = self.settings.clone();
+        let pod = Pod::new(self.set.clone(), ordinal, address, dns, folder, settings)?;
+        Ok(Arc::new(pod))
+    }
+
+    /// Scales in by one: ends the last pod and takes it out of the truth. Its volume stays, as a
+    /// StatefulSet's does, and is used again by [`Testbed::add_pod`].
     ///
     /// # Errors
     /// When it does not end.

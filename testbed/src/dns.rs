@@ -80,7 +80,7 @@ pub struct Question {
 #[derive(Debug, Clone)]
 pub struct Dns {
     shared: Arc<Shared>,
-    _tasks: Arc<Mutex<Tasks>>,
+    tasks: Arc<Mutex<Tasks>>,
 }
 
 #[derive(Debug)]
@@ -100,11 +100,11 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Tasks(Vec<JoinHandle<()>>);
+struct Tasks(BTreeMap<SocketAddr, JoinHandle<()>>);
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
+        self.0.values().for_each(JoinHandle::abort);
     }
 }
 
@@ -132,17 +132,21 @@ impl Dns {
         });
         Self {
             shared,
-            _tasks: Arc::default(),
+            tasks: Arc::default(),
         }
     }
 
-    /// Answers on UDP and TCP at `address`; questions there count as `asker`'s.
+    /// Answers on UDP and TCP at `address`; questions there count as `asker`'s. Nothing changes
+    /// where it answers already.
     ///
     /// # Errors
     /// When the address is taken.
     pub async fn listen(&self, address: SocketAddr, asker: &str) -> Result<()> {
+        if lock(&self.tasks).0.contains_key(&address) {
+            return Ok(());
+        }
         let task = server::listen(Arc::clone(&self.shared), address, asker.to_owned()).await?;
-        lock(&self._tasks).0.push(task);
+        lock(&self.tasks).0.insert(address, task);
         Ok(())
     }
 
@@ -179,6 +183,17 @@ impl Dns {
         if let Some(endpoint) = lock(&self.shared.state).zone.endpoints.get_mut(pod) {
             endpoint.ready = ready;
         }
+    }
+
+    /// Whether a pod is published and its ready flag set.
+    #[must_use]
+    pub fn is_ready(&self, pod: &str) -> bool {
+        let state = lock(&self.shared.state);
+        state
+            .zone
+            .endpoints
+            .get(pod)
+            .is_some_and(|endpoint| endpoint.ready)
     }
 
     /// `publishNotReadyAddresses` of the Service; true at first.

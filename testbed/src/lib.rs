@@ -11,7 +11,7 @@
 //! | `dns` | the headless Service's DNS, and what may go wrong with it |
 //! | `readiness` | the kubelet's part: `/readyz` mirrored into DNS, ordered starts |
 //! | `truth` | whether the cluster is whole, by asking every Redis |
-//! | `canary`, `writes` | keys that must survive; commands that must not be sent |
+//! | `canary`, `load`, `writes` | keys that must survive; a writer in the background; commands that must not be sent |
 //! | `wait`, `http` | a condition with a deadline; a small GET |
 //! | `address`, `process`, `server`, `client` | loopback subnets, child processes, server versions, Redis connections |
 
@@ -21,6 +21,7 @@ pub mod client;
 pub mod cluster;
 pub mod dns;
 pub mod http;
+pub mod load;
 pub mod pod;
 pub mod process;
 pub mod readiness;

@@ -60,6 +60,20 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
     let canary = bed.write_canary("canary", 50).await?;
     canary.intact(&bed).await?;
 
+    let load = bed.load(Duration::from_millis(1));
+    wait::until(SOON, "the writer has written", async || {
+        let keys = bed.pod(0)?.command::<u64>(&["DBSIZE"]).await?;
+        ensure!(keys > 50, "{keys} keys");
+        Ok(())
+    })
+    .await?;
+    let loaded = load.stop().await?;
+    ensure!(
+        loaded.refused.is_empty() && !loaded.acknowledged.is_empty(),
+        "{loaded:?}"
+    );
+    loaded.none_lost(&bed).await?;
+
     let second = bed.pod(1)?;
     second.redis.freeze().await?;
     ensure!(
@@ -69,28 +83,33 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
     second.redis.thaw().await?;
     bed.whole(SOON).await?;
 
+    bed.finish().await
+}
+
+#[tokio::test]
+async fn moves_and_losses_are_noticed() -> Result<()> {
+    let bed = Testbed::builder("moves").shape(3, 0).build().await?;
+    bed.start_all().await?;
+    form(&bed).await?;
+    let whole = bed.whole(SOON).await?;
+    let canary = bed.write_canary("canary", 50).await?;
+
+    let second = bed.pod(1)?;
     bed.move_pod(1).await?;
     // Gossip heals one pod's move, but the pod itself keeps its old address until it is told.
     wait::until(SOON, "its own table alone is wrong", async || {
         let problems = bed.truth().await.problems;
-<<<<<<< HEAD
-        ensure!(
-            problems.iter().any(|p| p.contains("really at")),
-            "{problems:?}"
-        );
-        Ok(problems)
-    });
-    lost.await?;
-    // Gossip heals one pod's move.
-=======
-        let own = problems.iter().all(|p| p.starts_with("redis-app-1: redis-app-1 is at"));
+        let own = problems
+            .iter()
+            .all(|p| p.starts_with("redis-app-1: redis-app-1 is at"));
         ensure!(own && problems.len() == 1, "{problems:?}");
         Ok(())
     })
     .await?;
     let address = second.address().to_string();
-    second.command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &address]).await?;
->>>>>>> testbed
+    second
+        .command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &address])
+        .await?;
     let healed = bed.whole(SOON).await?;
     ensure!(healed.ids() == whole.ids(), "somebody was reborn");
     canary.intact(&bed).await?;
@@ -104,6 +123,13 @@ async fn formed_by_hand_it_is_whole() -> Result<()> {
         !bed.truth().await.is_whole(),
         "a lost volume went unnoticed"
     );
+    bed.remove_last_pod(Ending::Kill).await?;
+    ensure!(bed.add_pod().await? == 2 && bed.pods().len() == 3);
+    let old = bed.replace_pod(0).await?;
+    ensure!(old.is_running().await && !bed.pod(0)?.is_running().await);
+    bed.start_pod(0).await?;
+    bed.pod(0)?.redis_answers(SOON).await?;
+    ensure!(old.address() != bed.pod(0)?.address());
     bed.finish().await
 }
 
@@ -142,4 +168,59 @@ async fn a_failed_run_is_kept() -> Result<()> {
     ensure!(folder.join("redis-app-0/redis.log").exists());
     std::fs::remove_dir_all(folder)?;
     Ok(())
+}
+
+#[tokio::test]
+async fn replicas_are_judged() -> Result<()> {
+    let bed = Testbed::builder("replica").shape(1, 1).build().await?;
+    bed.start_all().await?;
+    let (master, replica) = (bed.pod(0)?, bed.pod(1)?);
+    master.redis_answers(SOON).await?;
+    replica.redis_answers(SOON).await?;
+    master
+        .command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await?;
+    let ip = replica.address().to_string();
+    master
+        .command::<()>(&["CLUSTER", "MEET", &ip, "6379"])
+        .await?;
+    wait::until(SOON, "a master without slots is told", async || {
+        let problems = bed.truth().await.problems;
+        let only = ["redis-app-1: a master without slots"];
+        ensure!(problems == only, "{problems:?}");
+        Ok(())
+    })
+    .await?;
+    let id = master.command::<String>(&["CLUSTER", "MYID"]).await?;
+    replica
+        .command::<()>(&["CLUSTER", "REPLICATE", &id])
+        .await?;
+    let whole = bed.whole(SOON).await?;
+    ensure!(whole.to_string() == "0 master 0-16383\n1 replica of 0\n");
+    ensure!(whole.replication() == [(1, 0)].into() && whole.replicas_of(0) == [1]);
+
+    master.kill().await?;
+    wait::until(SOON, "the link shows down", async || {
+        let truth = bed.truth().await;
+        let down = truth.problems.iter().any(|p| p.contains("is down"));
+        ensure!(down, "{:?}", truth.problems);
+        Ok(())
+    })
+    .await?;
+    bed.finish().await
+}
+
+/// Takes root, to give `lo` the addresses.
+#[tokio::test]
+async fn ipv6_alone_works() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: adding IPv6 addresses takes root");
+        return Ok(());
+    }
+    let bed = Testbed::builder("ipv6").shape(3, 0).ipv6().build().await?;
+    bed.start_all().await?;
+    form(&bed).await?;
+    bed.whole(SOON).await?;
+    bed.write_canary("canary", 20).await?.intact(&bed).await?;
+    bed.finish().await
 }

@@ -45,17 +45,26 @@ impl Asked {
         socket.connect(self.server).await?;
         socket.send(&Self::question(name, kind, size)?).await?;
         let mut answer = vec![0; 65535];
-        let length = timeout(PATIENCE, socket.recv(&mut answer)).await.context("silence")??;
-        ensure!(length <= usize::from(size.unwrap_or(512)), "{length} bytes are too many");
+        let length = timeout(PATIENCE, socket.recv(&mut answer))
+            .await
+            .context("silence")??;
+        ensure!(
+            length <= usize::from(size.unwrap_or(512)),
+            "{length} bytes are too many"
+        );
         Ok(Message::from_vec(answer.get(..length).unwrap_or_default())?)
     }
 
     async fn tcp(&self, name: &str, kind: RecordType) -> Result<Message> {
         let mut stream = TcpStream::connect(self.server).await?;
         let question = Self::question(name, kind, None)?;
-        stream.write_all(&u16::try_from(question.len())?.to_be_bytes()).await?;
+        stream
+            .write_all(&u16::try_from(question.len())?.to_be_bytes())
+            .await?;
         stream.write_all(&question).await?;
-        let length = timeout(PATIENCE, stream.read_u16()).await.context("silence")??;
+        let length = timeout(PATIENCE, stream.read_u16())
+            .await
+            .context("silence")??;
         let mut answer = vec![0; usize::from(length)];
         stream.read_exact(&mut answer).await?;
         Ok(Message::from_vec(&answer)?)
@@ -74,26 +83,47 @@ async fn start(pods: usize) -> Result<(Dns, Asked)> {
     for ordinal in 0..pods {
         dns.publish(&format!("redis-app-{ordinal}"), &[addresses.fresh()?]);
     }
-    Ok((dns, Asked { server, _addresses: addresses }))
+    Ok((
+        dns,
+        Asked {
+            server,
+            _addresses: addresses,
+        },
+    ))
 }
 
 #[tokio::test]
 async fn srv_names_every_pod_with_its_address() -> Result<()> {
     let (dns, asked) = start(3).await?;
     let answer = asked.udp(SERVICE, RecordType::SRV, Some(1232)).await?;
-    ensure!(answer.answers.len() == 3 && answer.additionals.len() == 3, "{answer}");
+    ensure!(
+        answer.answers.len() == 3 && answer.additionals.len() == 3,
+        "{answer}"
+    );
     ensure!(!answer.metadata.truncation);
     let text = answer.to_string();
-    ensure!(text.contains("6379 redis-app-2.redis-headless.default.svc.cluster.local."), "{text}");
+    ensure!(
+        text.contains("6379 redis-app-2.redis-headless.default.svc.cluster.local."),
+        "{text}"
+    );
 
     let a = asked.udp(SERVICE, RecordType::A, None).await?;
     ensure!(a.answers.len() == 3);
-    let pod = asked.udp(&dns.pod_name("redis-app-1"), RecordType::A, None).await?;
+    let pod = asked
+        .udp(&dns.pod_name("redis-app-1"), RecordType::A, None)
+        .await?;
     ensure!(pod.answers.len() == 1);
-    let none = asked.udp(&dns.pod_name("redis-app-1"), RecordType::AAAA, None).await?;
-    ensure!(none.answers.is_empty() && none.authorities.len() == 1, "{none}");
+    let none = asked
+        .udp(&dns.pod_name("redis-app-1"), RecordType::AAAA, None)
+        .await?;
+    ensure!(
+        none.answers.is_empty() && none.authorities.len() == 1,
+        "{none}"
+    );
     ensure!(none.metadata.response_code == ResponseCode::NoError);
-    let unknown = asked.code(&dns.pod_name("redis-app-9"), RecordType::A).await?;
+    let unknown = asked
+        .code(&dns.pod_name("redis-app-9"), RecordType::A)
+        .await?;
     ensure!(unknown == ResponseCode::NXDomain);
     ensure!(dns.questions_by_pod().get("redis-app-0") == Some(&5));
     Ok(())
@@ -112,7 +142,13 @@ async fn large_answers_are_cut_and_tcp_has_them_all() -> Result<()> {
 
     dns.fault(Scope::All, Fault::TruncateWithoutTcp);
     let name = dns.pod_name("redis-app-1");
-    ensure!(asked.udp(&name, RecordType::A, None).await?.metadata.truncation);
+    ensure!(
+        asked
+            .udp(&name, RecordType::A, None)
+            .await?
+            .metadata
+            .truncation
+    );
     ensure!(asked.tcp(&name, RecordType::A).await.is_err());
     Ok(())
 }
@@ -123,7 +159,14 @@ async fn readiness_decides_where_it_is_told_to() -> Result<()> {
     dns.set_publish_not_ready(false);
     ensure!(asked.code(SERVICE, RecordType::SRV).await? == ResponseCode::NXDomain);
     dns.set_ready("redis-app-1", true);
-    ensure!(asked.udp(SERVICE, RecordType::SRV, None).await?.answers.len() == 1);
+    ensure!(
+        asked
+            .udp(SERVICE, RecordType::SRV, None)
+            .await?
+            .answers
+            .len()
+            == 1
+    );
     dns.unpublish("redis-app-1");
     ensure!(asked.code(SERVICE, RecordType::SRV).await? == ResponseCode::NXDomain);
     Ok(())

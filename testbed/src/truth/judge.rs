@@ -43,7 +43,7 @@ pub(super) fn problems(
         let mut found = Vec::new();
         table(account, &expected, complete, &mut found);
         slots(account, masters, &mut found);
-        replication(account, &expected, &mut found);
+        replication(account, &expected, complete, &mut found);
         problems.extend(
             found
                 .into_iter()
@@ -133,7 +133,12 @@ fn slots(account: &Account, masters: usize, found: &mut Vec<String>) {
 }
 
 /// Owns slots, or is a replica in sync with the right node at its present address.
-fn replication(account: &Account, expected: &Expected<'_>, found: &mut Vec<String>) {
+fn replication(
+    account: &Account,
+    expected: &Expected<'_>,
+    complete: bool,
+    found: &mut Vec<String>,
+) {
     let Some(myself) = account.myself() else {
         found.push("its own ID is not in its table".to_owned());
         return;
@@ -152,31 +157,28 @@ fn replication(account: &Account, expected: &Expected<'_>, found: &mut Vec<Strin
         }
         return;
     }
-    let Some(master) = myself.master.as_deref().and_then(|id| expected.get(id)) else {
-        found.push(format!(
-            "replicates {:?}, which is no pod's ID",
-            myself.master
-        ));
-        return;
-    };
+    let master = myself.master.as_deref().and_then(|id| expected.get(id));
     let (host, port) = (account.info("master_host"), account.info("master_port"));
-    let dials = host
-        .parse::<IpAddr>()
-        .ok()
-        .zip(port.parse::<u16>().ok())
-        .map(SocketAddr::from);
-    if dials != Some(master.redis_address()) {
-        let really = master.redis_address();
-        found.push(format!(
-            "dials {host}:{port} for {}, really at {really}",
-            master.name
-        ));
+    match master {
+        Some(master) => {
+            let dials = host.parse::<IpAddr>().ok().zip(port.parse::<u16>().ok());
+            let really = master.redis_address();
+            if dials.map(SocketAddr::from) != Some(really) {
+                let name = &master.name;
+                found.push(format!(
+                    "dials {host}:{port} for {name}, really at {really}"
+                ));
+            }
+        }
+        // The master may be a pod that does not answer.
+        None if !complete => {}
+        None => found.push(format!("replicates {:?}, no pod's ID", myself.master)),
     }
     if account.info("master_link_status") != "up" {
-        found.push(format!("link to {} is down", master.name));
+        found.push(format!("its link to {host}:{port} is down"));
     }
     if account.info("master_sync_in_progress") == "1" {
-        found.push(format!("still syncs from {}", master.name));
+        found.push(format!("still syncs from {host}:{port}"));
     }
 }
 
