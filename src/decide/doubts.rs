@@ -1,7 +1,7 @@
 //! Whom to ask in the next round. A steady cluster gives no doubt, so nobody is asked.
 
 use super::plan::Plan;
-use super::scene::Scene;
+use super::scene::{Peer, Scene};
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::Stage;
 use std::collections::BTreeMap;
@@ -57,8 +57,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 fn wonder(scene: &Scene<'_>, plan: &mut Plan, sockets: Vec<SocketAddr>) {
     let own = SocketAddr::new(scene.policy.pod_ip, scene.policy.redis_port);
     for socket in sockets.into_iter().filter(|socket| *socket != own) {
-        let verified = scene.peers.values().any(|peer| peer.socket == socket);
-        let gap = if verified {
+        let known = |peer: &Peer<'_>| peer.socket == socket && peer.knows_its_stage();
+        let gap = if scene.peers.values().any(known) {
             REFRESH.saturating_sub(plan.pace(scene))
         } else {
             Duration::ZERO

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::scene::{Peer, Scene};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
-use crate::model::node_table::NodeTable;
+use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{OwnFacts, Stage};
 use crate::model::reason::ReasonCode;
 use crate::model::slots::SlotSet;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// A handshake takes some 0.2 s, and Redis forgets one that failed after at least 1 s.
 const MEET_GAP: Duration = Duration::from_millis(1200);
+/// Once is enough; again only for a forming that does not come to its end.
+const TELL_GAP: Duration = Duration::from_secs(60);
 /// A command that was refused is not repeated sooner.
 const RETRY_GAP: Duration = Duration::from_millis(300);
 
@@ -58,8 +60,11 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     }
     take_part(scene, own, &members, plan);
-    meet_lower_ordinals(scene, &own.table, &peers, plan);
-    plan.block(ReasonCode::Forming, "the first cluster is being formed");
+    let done = own_part_is_done(scene, me, &members);
+    introduce(scene, &own.table, &peers, done, plan);
+    if !done {
+        plan.block(ReasonCode::Forming, "the first cluster is being formed");
+    }
 }
 
 /// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing.
@@ -125,9 +130,6 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
 /// Why a peer is neither virgin nor doing exactly this plan.
 fn departs_from_plan(scene: &Scene<'_>, peer: &Peer<'_>, members: &Members) -> Option<String> {
     let (pod, facts) = (&peer.claim.pod, peer.facts);
-    if !matches!(peer.claim.stage, Some(Stage::Virgin | Stage::Forming)) {
-        return Some(format!("{pod} cannot say whether it has been in a cluster"));
-    }
     let what = departure(
         scene,
         peer.ordinal,
@@ -258,25 +260,39 @@ fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, pl
     }
 }
 
-/// Each pair once: the higher ordinal introduces itself to the lower. The higher one is also who
-/// sees everybody first when a Service hides pods until they are ready.
-fn meet_lower_ordinals(
+/// Whether the own Redis already has all that the plan gives it.
+fn own_part_is_done(scene: &Scene<'_>, me: &NodeEntry, members: &Members) -> bool {
+    match placement::part(scene.policy.me.ordinal, &scene.policy.shape) {
+        Part::Master(planned) => me.slots == planned,
+        Part::ReplicaOf(ordinal) => {
+            me.master.is_some() && me.master.as_ref() == members.get(&ordinal)
+        }
+    }
+}
+
+/// Every pair, both ways. A node learns of another's slots or master only with a packet that comes
+/// after their handshake, and by itself Redis sends one to a random node a second; so who has done
+/// its part says so to each peer once more. To a node that knows the sender, MEET is a ping.
+fn introduce(
     scene: &Scene<'_>,
     table: &NodeTable,
     peers: &BTreeMap<u32, Peer<'_>>,
+    done: bool,
     plan: &mut Plan,
 ) {
-    for (ordinal, peer) in peers.range(..scene.policy.me.ordinal) {
-        let known = table
-            .get(&peer.facts.id)
-            .is_some_and(|node| !node.flags.handshake());
+    for (ordinal, peer) in peers {
+        let entry = table.get(&peer.facts.id);
+        let known = entry.is_some_and(|node| !node.flags.handshake());
+        let (id, pod) = (peer.facts.id, &peer.claim.pod);
         if !known {
+            let evidence = format!("{id} answers there, verified as {pod}");
             let action = super::invite::meet(scene, peer);
-            let evidence = format!(
-                "{} answers there, verified as {}",
-                peer.facts.id, peer.claim.pod
-            );
             plan.act(format!("meet {ordinal}"), MEET_GAP, action, evidence);
+        } else if done {
+            let evidence =
+                format!("{id} there should hear at once that this node has done its part");
+            let action = super::invite::meet(scene, peer);
+            plan.act(format!("tell {ordinal}"), TELL_GAP, action, evidence);
         }
     }
 }
@@ -286,7 +302,7 @@ pub fn complete(scene: &Scene<'_>) -> bool {
     let (Some(table), Some(me)) = (scene.table(), scene.me) else {
         return false;
     };
-    let mut by_ordinal: BTreeMap<u32, &crate::model::node_table::NodeEntry> = BTreeMap::new();
+    let mut by_ordinal: BTreeMap<u32, &NodeEntry> = BTreeMap::new();
     for node in table.others() {
         if let Some(ordinal) = scene.memory.pods.get(&node.id) {
             by_ordinal.insert(*ordinal, node);

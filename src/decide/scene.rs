@@ -109,6 +109,11 @@ pub fn answered_id(answer: &PeerAnswer) -> Option<NodeId> {
 }
 
 impl Peer<'_> {
+    /// Its agent has seen enough to say how far its pod has come.
+    pub fn knows_its_stage(&self) -> bool {
+        !matches!(self.claim.stage, None | Some(Stage::Unknown))
+    }
+
     /// Knows nobody, owns nothing, holds nothing and has never been a member (S3).
     pub fn virgin(&self) -> bool {
         let facts = self.facts;
@@ -221,6 +226,9 @@ impl<'a> Scene<'a> {
         let answers = sockets.iter().filter_map(|socket| {
             let answer = self.memory.answers.get(socket)?;
             match verify(self.policy, *socket, answer) {
+                Ok(peer) if peer.ordinal == ordinal => {
+                    Some("it cannot say yet whether it has been in a cluster".to_owned())
+                }
                 Ok(peer) => Some(format!("it says it is {}", self.policy.pod(peer.ordinal))),
                 Err(Unverified::Silent(why)) => Some(why),
                 Err(Unverified::Disagree) => {
