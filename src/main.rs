@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// A value in the environment cannot be used (`EX_USAGE` in sysexits.h).
+const EX_USAGE: u8 = 64;
 /// What a service exits with when it cannot start for a reason outside its configuration
 /// (`EX_OSERR` in sysexits.h).
 const EX_OSERR: u8 = 71;
@@ -21,7 +23,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(stop) => return refuse(&stop),
     };
-    logging::init(config.log_format);
+    if let Err(error) = logging::init(config.log_format) {
+        eprintln!("{error}");
+        return ExitCode::from(EX_USAGE);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
