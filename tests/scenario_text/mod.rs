@@ -46,7 +46,9 @@ pub fn replay(text: &str) -> Result<String, String> {
                 comment if comment.starts_with('#') => {}
                 "agent restarts" => memory = Memory::default(),
                 "note as written" => {
-                    world.volume = written.clone().ok_or_else(|| at("nothing was written".to_owned()))?;
+                    world.volume = written
+                        .clone()
+                        .ok_or_else(|| at("nothing was written".to_owned()))?;
                 }
                 _ => world.read(line).map_err(at)?,
             }

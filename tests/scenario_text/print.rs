@@ -28,7 +28,11 @@ pub fn decision(world: &World, decision: &Decision) -> String {
         writeln!(out, "{weight}: {reason}").expect("written");
     }
     if !decision.ask.is_empty() {
-        let asked: Vec<String> = decision.ask.iter().map(|socket| world.short(socket)).collect();
+        let asked: Vec<String> = decision
+            .ask
+            .iter()
+            .map(|socket| world.short(socket))
+            .collect();
         writeln!(out, "ask: {}", asked.join(" ")).expect("written");
     }
     if decision.ask_missing {
@@ -53,9 +57,11 @@ fn role(decision: &Decision) -> String {
         Role::Master if view.slots.is_empty() => "master without slots".to_owned(),
         Role::Master => format!("master of {}", view.slots),
         Role::Replica => {
-            let of = view.replica_of.as_deref().unwrap_or("nobody");
-            let lag = view.lag_bytes.unwrap_or_default();
-            format!("replica of {of} ({lag} bytes behind)")
+            let of = view.replica_of.as_deref().unwrap_or("an unknown master");
+            match view.lag_bytes {
+                Some(lag) if lag > 0 => format!("replica of {of}, {lag} bytes behind"),
+                _ => format!("replica of {of}"),
+            }
         }
     }
 }
@@ -65,7 +71,9 @@ fn action(action: &Action) -> String {
     match action {
         Action::Remember(note) => format!("remember {}", note_words(note)),
         Action::Meet { bus_port, .. } => format!("{action} bus {bus_port}"),
-        Action::AddSlots { by_range: false, .. } => format!("{action} one by one"),
+        Action::AddSlots {
+            by_range: false, ..
+        } => format!("{action} one by one"),
         _ => action.to_string(),
     }
 }
@@ -87,7 +95,11 @@ fn note_words(note: &VolumeNote) -> String {
         words.push(format!("pods={}", plain.join(",")));
     }
     words.extend(note.pods.iter().filter_map(by_default));
-    words.extend(note.gate_run_id.iter().map(|run_id| format!("gate={run_id}")));
+    words.extend(
+        note.gate_run_id
+            .iter()
+            .map(|run_id| format!("gate={run_id}")),
+    );
     words.extend(note.node_timeout_ms.map(|ms| format!("timeout={ms}")));
     words.join(" ")
 }
@@ -111,7 +123,9 @@ fn short_id(word: &str) -> String {
     if word.len() != 40 {
         return word.to_owned();
     }
-    let bytes = (0..40).step_by(2).filter_map(|i| u8::from_str_radix(&word[i..i + 2], 16).ok());
+    let bytes = (0..40)
+        .step_by(2)
+        .filter_map(|i| u8::from_str_radix(&word[i..i + 2], 16).ok());
     let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
     String::from_utf8(name).unwrap_or_else(|_| word.to_owned())
 }

@@ -148,8 +148,14 @@ impl World {
             }
             Answering::Up => {
                 let mut facts = self.facts.clone();
-                let text: String = self.table.iter().map(|words| self.cluster_nodes(words)).collect();
-                facts.table = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
+                let text: String = self
+                    .table
+                    .iter()
+                    .map(|words| self.cluster_nodes(words))
+                    .collect();
+                facts.table = text
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{error}: {text}"));
                 OwnRedis::Up(Box::new(facts))
             }
         };
@@ -301,7 +307,11 @@ impl World {
             ["formed"] => {
                 self.table.clear();
                 for ordinal in 0..self.policy.expected() {
-                    let me = if ordinal == self.policy.me.ordinal { "me," } else { "" };
+                    let me = if ordinal == self.policy.me.ordinal {
+                        "me,"
+                    } else {
+                        ""
+                    };
                     let (slots, master) = self.planned(ordinal);
                     let line = match master {
                         None => format!("p{ordinal} {me}master {slots} epoch={}", ordinal + 1),
@@ -389,10 +399,15 @@ impl World {
                     self.dns.addresses.insert(ordinal, vec![ip]);
                 }
             }
-            Some(("lacks", list)) => self.dns.not_in_dns = self.ordinals(list)?.into_iter().collect(),
-            Some(("unknown", list)) => self.dns.unknown = self.ordinals(list)?.into_iter().collect(),
+            Some(("lacks", list)) => {
+                self.dns.not_in_dns = self.ordinals(list)?.into_iter().collect()
+            }
+            Some(("unknown", list)) => {
+                self.dns.unknown = self.ordinals(list)?.into_iter().collect()
+            }
             Some((ordinal, ips)) => {
-                let ips: Result<Vec<IpAddr>, String> = ips.split(',').map(|ip| self.ip(ip)).collect();
+                let ips: Result<Vec<IpAddr>, String> =
+                    ips.split(',').map(|ip| self.ip(ip)).collect();
                 self.dns.addresses.insert(number(ordinal)?, ips?);
             }
         }
