@@ -22,7 +22,7 @@ struct Step<'a> {
 }
 
 /// The scenario with its expected output as it is today; an error names the line.
-pub fn replay(text: &str) -> Result<String, String> {
+pub(crate) fn replay(text: &str) -> Result<String, String> {
     let (head, steps) = split(text);
     if steps.is_empty() {
         return Err("no step".to_owned());

@@ -22,7 +22,7 @@ struct Answer {
 
 impl World {
     /// `peer 1-5 virgin`, and what departs from it.
-    pub fn read_peer(&mut self, words: &[&str]) -> Result<(), String> {
+    pub(crate) fn read_peer(&mut self, words: &[&str]) -> Result<(), String> {
         let (list, words) = words.split_first().ok_or("no ordinal")?;
         for ordinal in self.ordinals(list)? {
             let mut answer = self.answer_of(ordinal)?;

@@ -9,7 +9,7 @@ use redis_sidecar::model::reason::Weight;
 use std::fmt::Write;
 
 /// The decision, each line ended.
-pub fn decision(world: &World, decision: &Decision) -> String {
+pub(crate) fn decision(world: &World, decision: &Decision) -> String {
     let mut out = String::new();
     let ready = if decision.ready { "ready" } else { "not ready" };
     let stage = stage(decision.stage);

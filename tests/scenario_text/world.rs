@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// The facts of a scenario as they stand now.
-pub struct World {
-    pub policy: Policy,
-    pub volume: Volume,
-    pub answers: BTreeMap<SocketAddr, PeerAnswer>,
-    pub now: u64,
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    pub(crate) volume: Volume,
+    pub(crate) answers: BTreeMap<SocketAddr, PeerAnswer>,
+    pub(crate) now: u64,
     ipv6: bool,
     redis: Answering,
     facts: OwnFacts,
@@ -39,7 +39,7 @@ enum Answering {
 
 impl World {
     /// A Redis that knows nobody, a blank volume, and a DNS that names no pod.
-    pub fn new(policy: &str) -> Result<World, String> {
+    pub(crate) fn new(policy: &str) -> Result<World, String> {
         let words: Vec<&str> = policy.split_whitespace().collect();
         let value = |name: &str| words.iter().find_map(|word| value_of(word, name));
         let ordinal = number(value("pod").ok_or("no pod=")?)?;
@@ -102,13 +102,13 @@ impl World {
     }
 
     /// Answers and refusals belong to one round; all else stays as it is.
-    pub fn begin_step(&mut self) {
+    pub(crate) fn begin_step(&mut self) {
         self.answers.clear();
         self.refusals.clear();
     }
 
     /// One line of a step. A line indented by four or more belongs to the table.
-    pub fn read(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn read(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (first, rest) = words.split_first().ok_or("an empty line")?;
         if line.starts_with("    ") {
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// What the round sees.
-    pub fn observation(&self) -> Observation {
+    pub(crate) fn observation(&self) -> Observation {
         let own = match &self.redis {
             Answering::Silent(why) => OwnRedis::Silent(why.clone()),
             Answering::Loading => {
@@ -172,7 +172,7 @@ impl World {
     }
 
     /// `all`, `others`, or a list such as `1,3-5`.
-    pub fn ordinals(&self, list: &str) -> Result<Vec<u32>, String> {
+    pub(crate) fn ordinals(&self, list: &str) -> Result<Vec<u32>, String> {
         match list {
             "all" => return Ok((0..self.policy.expected()).collect()),
             "others" => return Ok(self.policy.expected_peers().collect()),
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// `@3` is where pod 3 is by default; else a literal.
-    pub fn ip(&self, text: &str) -> Result<IpAddr, String> {
+    pub(crate) fn ip(&self, text: &str) -> Result<IpAddr, String> {
         match text.strip_prefix('@') {
             Some(ordinal) => Ok(ip_of(number(ordinal)?, self.ipv6)),
             None => text.parse().map_err(|_| format!("{text} is no address")),
@@ -195,7 +195,7 @@ impl World {
     }
 
     /// The short form of an address, where it has one.
-    pub fn short(&self, socket: &SocketAddr) -> String {
+    pub(crate) fn short(&self, socket: &SocketAddr) -> String {
         let pod = (0..100).find(|k| ip_of(*k, self.ipv6) == socket.ip());
         match pod {
             Some(pod) if socket.port() == self.policy.redis_port => format!("@{pod}"),
@@ -204,7 +204,7 @@ impl World {
     }
 
     /// The slots and the master that the plan gives to an ordinal.
-    pub fn planned(&self, ordinal: u32) -> (SlotSet, Option<u32>) {
+    pub(crate) fn planned(&self, ordinal: u32) -> (SlotSet, Option<u32>) {
         let shape = self.policy.shape;
         let masters = u32::from(shape.masters);
         match u16::try_from(ordinal) {
@@ -481,7 +481,7 @@ fn hostname(ordinal: u32) -> String {
 }
 
 /// A short name as a node ID: its letters in hexadecimal, filled up with zeros.
-pub fn node_id(name: &str) -> NodeId {
+pub(crate) fn node_id(name: &str) -> NodeId {
     let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{hex:0<40}").parse().expect("a node ID")
 }
@@ -492,6 +492,6 @@ fn value_of<'a>(word: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A number, or what is wrong.
-pub fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
 }
