@@ -1,26 +1,20 @@
 //! What must hold before any rule may change the topology.
 
 use super::plan::Plan;
-use super::scene::{Scene, Unverified, verify};
+use super::scene::Scene;
 use crate::model::observation::Volume;
 use crate::model::reason::ReasonCode;
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
 
-/// Holds everything back while a foreign ID is in the own table (S9), while what the volume says
-/// cannot be read, or while the own Redis is not in full service.
+/// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
+/// what the volume says cannot be read, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     let table = scene.table()?;
-    let mut foreign = scene.memory.answers.iter().filter_map(|(socket, answer)| {
-        match verify(scene.policy, *socket, answer) {
-            Err(Unverified::Foreign { cluster, id }) if table.get(&id).is_some() => {
-                Some((socket, cluster, id))
-            }
-            _ => None,
-        }
-    });
-    if let Some((socket, cluster, id)) = foreign.next() {
+    let mut foreign = scene.memory.foreign.iter();
+    let in_table = foreign.find(|(id, _)| table.get(id).is_some());
+    if let Some((id, (cluster, socket))) = in_table {
         plan.block(
             ReasonCode::ForeignNode,
             format!(
