@@ -170,6 +170,11 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
             "knows {}, which is none of the expected pods",
             stranger.id
         ))
+    })
+    .or_else(|| {
+        let empty = me.slots.is_empty() && me.master.is_none();
+        let keys = own.server.keys;
+        (empty && keys > 0).then(|| format!("holds {keys} keys"))
     })?;
     Some(format!("this pod {what}"))
 }
