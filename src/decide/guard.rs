@@ -9,7 +9,7 @@ use crate::model::reason::ReasonCode;
 pub struct Cleared(());
 
 /// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
-/// what the volume says cannot be read, or while the own Redis is not in full service.
+/// what the volume says cannot be read or is another cluster's, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     let table = scene.table()?;
     let mut foreign = scene.memory.foreign.iter();
@@ -28,6 +28,17 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         plan.warn(
             ReasonCode::VolumeUnwritable,
             format!("the note on the volume cannot be read, so nothing is changed: {why}"),
+        );
+        return None;
+    }
+    if let Some(other) = scene.marker_of_another() {
+        plan.block(
+            ReasonCode::VolumeOfAnotherCluster,
+            format!(
+                "the volume is marked as a member of {other}, and this pod belongs to {}; nothing is \
+                 changed until a person decides which is right",
+                scene.policy.cluster
+            ),
         );
         return None;
     }

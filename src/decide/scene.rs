@@ -152,6 +152,13 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The cluster whose marker is on the volume, when it is not this pod's.
+    pub fn marker_of_another(&self) -> Option<&'a str> {
+        let note = self.note()?;
+        let foreign = note.member && note.cluster != self.policy.cluster;
+        foreign.then_some(note.cluster.as_str())
+    }
+
     /// The verified pod that has this node ID.
     pub fn peer_with_id(&self, id: &NodeId) -> Option<&Peer<'a>> {
         self.peers.values().find(|peer| peer.facts.id == *id)
