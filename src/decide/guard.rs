@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Cleared(());
 
 /// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
-/// two pods have one node ID (S10), while what the volume says cannot be read or is another cluster's, or while the own Redis is not in full service.
+/// two pods have one node ID (S10), while what the volume says cannot be read or is another
+/// cluster's, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     let table = scene.table()?;
     let mut foreign = scene.memory.foreign.iter();

@@ -222,12 +222,18 @@ impl<'a> Scene<'a> {
         if sockets.is_empty() {
             return match &self.seen.dns.answer {
                 DnsAnswer::Failed(why) => format!("{pod} (DNS fails: {why})"),
+                _ if self.seen.dns.unknown.contains(&ordinal) => {
+                    format!("{pod} (DNS gave no answer about it)")
+                }
                 DnsAnswer::Answered | DnsAnswer::NoSuchName => format!("{pod} (not in DNS)"),
             };
         }
         let answers = sockets.iter().filter_map(|socket| {
             let answer = self.memory.answers.get(socket)?;
             match verify(self.policy, *socket, answer) {
+                Ok(peer) if peer.ordinal == ordinal => {
+                    Some("two nodes say that they are it".to_owned())
+                }
                 Ok(peer) => Some(format!("it says it is {}", self.policy.pod(peer.ordinal))),
                 Err(Unverified::Silent(why)) => Some(why),
                 Err(Unverified::Disagree) => {
