@@ -30,6 +30,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     else {
         return;
     };
+    if pending(scene, own) {
+        plan.hurry();
+    }
     let noted = scene.note().and_then(|note| note.node_timeout_ms);
     match noted {
         Some(configured) if timeout == SHORT_MS && configured != SHORT_MS => {
