@@ -26,6 +26,9 @@ struct Times {
     whole: Duration,
 }
 
+/// One of the two moments.
+type Moment = fn(&Times) -> Duration;
+
 /// Forms so many times each way, in turns, and prints the rows.
 pub(super) async fn measure(
     bench: &Bench,
@@ -39,7 +42,7 @@ pub(super) async fn measure(
         agents.push(form(bench, masters, replicas, Maker::Agents).await?);
         cli.push(form(bench, masters, replicas, Maker::RedisCli).await?);
     }
-    let moments: [(&str, fn(&Times) -> Duration); 2] = [
+    let moments: [(&str, Moment); 2] = [
         ("`cluster_state:ok` everywhere, replicas linked", |times| {
             times.serving
         }),
