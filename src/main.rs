@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(stop) => return refuse(&stop),
     };
-    logging::init(config.log_format);
+    if let Err(error) = logging::init(config.log_format) {
+        return refuse(&Stop::Invalid(error.to_string()));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
