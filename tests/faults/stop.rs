@@ -19,9 +19,14 @@ async fn one_is_missing(bed: &Testbed, missing: usize) -> Result<()> {
     }
     let name = format!("redis-app-{missing}");
     let waiting = format!("waiting for {name} (not in DNS)");
-    for ordinal in others.clone() {
-        says(&*bed.pod(ordinal)?, "waiting-for-peers", &waiting).await?;
-    }
+    wait::until(LONG, "all but the missing one are found", async || {
+        for ordinal in others.clone() {
+            let message = reason(&*bed.pod(ordinal)?, "waiting-for-peers").await?;
+            ensure!(message == waiting, "{ordinal}: {message}");
+        }
+        Ok(())
+    })
+    .await?;
     wait::throughout(WATCH, "nothing is written", async || {
         topology_untouched(bed).await?;
         for ordinal in others.clone() {
