@@ -12,8 +12,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// A value in the environment cannot be used (`EX_USAGE` in sysexits.h).
-const EX_USAGE: u8 = 64;
 /// What a service exits with when it cannot start for a reason outside its configuration
 /// (`EX_OSERR` in sysexits.h).
 const EX_OSERR: u8 = 71;
@@ -24,8 +22,7 @@ fn main() -> ExitCode {
         Err(stop) => return refuse(&stop),
     };
     if let Err(error) = logging::init(config.log_format) {
-        eprintln!("{error}");
-        return ExitCode::from(EX_USAGE);
+        return refuse(&Stop::Invalid(error.to_string()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,9 +1,11 @@
 //! Which part each ordinal plays in the first cluster, and which shard a newcomer joins.
 
 use super::scene::Scene;
-use crate::model::identity::Shape;
+use crate::model::identity::{NodeId, Shape};
 use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::observation::PeerRedis;
 use crate::model::slots::SlotSet;
+use std::collections::BTreeMap;
 
 /// The part that the plan gives to one ordinal of the first shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +32,6 @@ pub fn neediest_master<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'
     let own_shard = u16::try_from(scene.policy.me.ordinal % u32::from(scene.policy.shape.masters))
         .ok()
         .and_then(|index| SlotSet::planned(index, scene.policy.shape.masters).first());
-    let live_replicas = |master: &NodeEntry| {
-        let of_master = |node: &&NodeEntry| node.master.as_ref() == Some(&master.id);
-        table
-            .others()
-            .filter(of_master)
-            .filter(|node| !node.flags.fail())
-            .count()
-    };
     let elsewhere = |master: &NodeEntry,
                      place: fn(&crate::model::observation::PeerClaim) -> &str,
                      mine: &str| {
@@ -49,13 +43,34 @@ pub fn neediest_master<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'
         .filter(|node| !node.flags.myself() && node.flags.master() && node.healthy())
         .min_by_key(|master| {
             (
-                live_replicas(master),
+                live_replicas(scene, table, &master.id),
                 !own_shard.is_some_and(|slot| master.slots.contains(slot)),
                 elsewhere(master, |claim| &claim.node_name, &scene.policy.node_name),
                 elsewhere(master, |claim| &claim.zone, &scene.policy.zone),
                 master.slots.first(),
             )
         })
+}
+
+/// The table of a newcomer learns late who replicates whom, so what a node itself answered goes
+/// before what the table says of it.
+fn live_replicas(scene: &Scene<'_>, table: &NodeTable, master: &NodeId) -> usize {
+    let answered: BTreeMap<&NodeId, Option<&NodeId>> = scene
+        .memory
+        .answers
+        .values()
+        .filter_map(|answer| match &answer.redis {
+            PeerRedis::Up(facts) => Some((&facts.id, facts.master.as_ref())),
+            PeerRedis::Silent(_) => None,
+        })
+        .collect();
+    let by_table = table
+        .others()
+        .filter(|node| !answered.contains_key(&node.id))
+        .filter(|node| !node.flags.fail() && !node.flags.noaddr())
+        .filter(|node| node.master.as_ref() == Some(master));
+    let by_answer = answered.values().filter(|of| **of == Some(master));
+    by_table.count() + by_answer.count()
 }
 
 #[cfg(test)]

@@ -26,8 +26,9 @@ use crate::{
     wait,
 };
 
-/// The port of every agent's HTTP.
-pub const HTTP_PORT: u16 = 8080;
+/// The port of every agent's HTTP. Not 8080: a server at `0.0.0.0:8080`, which many a machine has,
+/// would take it on every loopback address.
+pub const HTTP_PORT: u16 = 18_080;
 
 /// What the pods of one StatefulSet have in common.
 #[derive(Debug, Clone)]

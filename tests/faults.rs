@@ -1,0 +1,38 @@
+//! The shipped binary beside real Redis servers: what goes wrong, and what must hold all the same.
+//!
+//! One scenario a test, its number in the comment as docs and design use it. Every "pod" has an
+//! address of its own and asks a real DNS server; what a test believes comes from asking each
+//! Redis itself, never from the agents alone. Waiting is always a condition with a deadline.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::tests_outside_test_module,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "faults/common.rs"]
+mod common;
+
+#[path = "faults/addresses.rs"]
+mod addresses;
+#[path = "faults/dns.rs"]
+mod dns;
+#[path = "faults/forming.rs"]
+mod forming;
+#[path = "faults/killed.rs"]
+mod killed;
+#[path = "faults/lifecycle.rs"]
+mod lifecycle;
+#[path = "faults/ordered.rs"]
+mod ordered;
+#[path = "faults/secrets.rs"]
+mod secrets;
+#[path = "faults/shapes.rs"]
+mod shapes;
+#[path = "faults/start.rs"]
+mod start;
+#[path = "faults/stop.rs"]
+mod stop;
+#[path = "faults/volumes.rs"]
+mod volumes;

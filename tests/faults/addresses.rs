@@ -1,0 +1,116 @@
+//! Addresses that change, or are shown wrongly.
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Pod, Role, Truth, wait};
+
+use crate::common::*;
+
+/// Moves one pod of a formed cluster with its volume.
+async fn moves(name: &str, ordinal: usize) -> Result<()> {
+    let (bed, before) = formed(name).await?;
+    let canary = bed.write_canary(name, 200).await?;
+    let old = bed.pod(ordinal)?.address();
+    bed.move_pod(ordinal).await?;
+
+    let after = bed.whole(LONG).await?;
+    let pod = bed.pod(ordinal)?;
+    ensure!(pod.address() != old, "it has not moved");
+    ensure!(after.ids() == before.ids(), "somebody was reborn");
+    shows_itself_at_its_address(&bed.truth().await, &pod)?;
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    let address = role(&pod).await?["address"].clone();
+    ensure!(address == pod.redis_address().to_string(), "{address}");
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+fn shows_itself_at_its_address(truth: &Truth, pod: &Pod) -> Result<()> {
+    let account = truth.accounts.get(&pod.ordinal).context("no account")?;
+    let myself = account.myself().context("no line of its own")?;
+    ensure!(myself.address == Some(pod.redis_address()), "{myself:?}");
+    Ok(())
+}
+
+/// Scenario 13: one replica's pod moves.
+#[tokio::test]
+async fn a_replica_that_moves_is_found_at_its_new_address() -> Result<()> {
+    moves("move-replica", 4).await
+}
+
+/// Scenario 13: one master's pod moves.
+#[tokio::test]
+async fn a_master_that_moves_is_found_at_its_new_address() -> Result<()> {
+    moves("move-master", 1).await
+}
+
+/// Scenario 19: a node announces an address that is not its own.
+#[tokio::test]
+async fn a_wrong_announced_address_is_put_right() -> Result<()> {
+    let (bed, before) = formed("announce").await?;
+    let canary = bed.write_canary("announce", 100).await?;
+    for ordinal in [2, 5] {
+        let pod = bed.pod(ordinal)?;
+        let wrong = bed.fresh_address()?.to_string();
+        pod.command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &wrong])
+            .await?;
+        wait::until(LONG, "the own table is right again", async || {
+            let set: Vec<String> = pod
+                .command(&["CONFIG", "GET", "cluster-announce-ip"])
+                .await?;
+            ensure!(set.get(1) == Some(&pod.address().to_string()), "{set:?}");
+            shows_itself_at_its_address(&bed.truth().await, &pod)
+        })
+        .await?;
+    }
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn");
+    ensure!(after.replication() == before.replication(), "{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Scenario 19: without an agent at that moment, the next one puts it right.
+#[tokio::test]
+async fn a_wrong_address_set_while_the_agent_was_away_is_put_right() -> Result<()> {
+    let (bed, _) = formed("announce-away").await?;
+    let pod = bed.pod(4)?;
+    pod.agent.kill().await?;
+    let wrong = bed.fresh_address()?.to_string();
+    pod.command::<()>(&["CONFIG", "SET", "cluster-announce-ip", &wrong])
+        .await?;
+    wait::until(LONG, "the wrong address is in the own table", async || {
+        ensure!(shows_itself_at_its_address(&bed.truth().await, &pod).is_err());
+        Ok(())
+    })
+    .await?;
+    pod.start_agent().await?;
+    bed.whole(LONG).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+/// Scenario 20: IPv6 only.
+#[tokio::test]
+async fn a_cluster_of_ipv6_pods_forms_like_any_other() -> Result<()> {
+    // Adding addresses takes root; without it this machine cannot show anything.
+    let bed = match bed("ipv6").ipv6().build().await {
+        Ok(bed) => bed,
+        Err(error) => {
+            eprintln!("skipped, as there are no IPv6 addresses to be had: {error:#}");
+            return Ok(());
+        }
+    };
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("ipv6", 100).await?;
+    bed.move_pod(3).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids() && after.nodes[&3].role == Role::Replica);
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}

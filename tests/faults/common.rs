@@ -1,0 +1,179 @@
+//! What the scenarios share: the testbed with the shipped binary, and what "formed" means.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use testbed::{Builder, Pod, Role, Snapshot, Testbed, wait};
+
+/// For anything that takes a moment on an idle machine: it may be a busy one.
+pub(crate) const LONG: Duration = Duration::from_secs(40);
+/// How long silence is watched: longer than the gaps after which rules write again.
+pub(crate) const QUIET: Duration = Duration::from_millis(2500);
+/// Everything that changes the topology.
+const TOPOLOGY: [&str; 6] = [
+    "cluster|meet",
+    "cluster|addslots",
+    "cluster|addslotsrange",
+    "cluster|replicate",
+    "cluster|set-config-epoch",
+    "cluster|forget",
+];
+
+/// A testbed whose pods have the shipped agent.
+pub(crate) fn bed(name: &str) -> Builder {
+    Testbed::builder(name).agent(env!("CARGO_BIN_EXE_redis-sidecar"))
+}
+
+/// A formed cluster of three masters and three replicas.
+pub(crate) async fn formed(name: &str) -> Result<(Testbed, Snapshot)> {
+    let bed = bed(name).build().await?;
+    bed.start_all().await?;
+    let snapshot = formed_as_planned(&bed).await?;
+    Ok((bed, snapshot))
+}
+
+/// Waits until the cluster is whole, every pod ready and marked as a member, and the node timeout
+/// is the configured one everywhere; the roles must be those of the ordinals.
+pub(crate) async fn formed_as_planned(bed: &Testbed) -> Result<Snapshot> {
+    let snapshot = bed.whole(LONG).await?;
+    as_planned(bed, &snapshot)?;
+    bed.all_ready(LONG).await?;
+    wait::until(LONG, "every volume is marked", async || {
+        bed.pods().iter().try_for_each(|pod| marked(pod))
+    })
+    .await?;
+    node_timeout_is_back(bed).await?;
+    Ok(snapshot)
+}
+
+/// Masters own contiguous, even shares in the order of their ordinals; the others replicate them
+/// in turn.
+pub(crate) fn as_planned(bed: &Testbed, snapshot: &Snapshot) -> Result<()> {
+    let masters = bed.set().masters;
+    let mut next = 0_u32;
+    for (ordinal, node) in &snapshot.nodes {
+        if *ordinal >= masters {
+            ensure!(
+                node.role == Role::Replica,
+                "{ordinal} is a master:\n{snapshot}"
+            );
+            ensure!(
+                node.replica_of == Some(ordinal % masters),
+                "another master for {ordinal}:\n{snapshot}"
+            );
+            continue;
+        }
+        let [(first, last)] = node.slots.as_slice() else {
+            bail!("{ordinal} has not one range:\n{snapshot}");
+        };
+        let (first, last) = (u32::from(*first), u32::from(*last));
+        let share = 16384 / u32::try_from(masters)?;
+        ensure!(first == next, "not in order:\n{snapshot}");
+        ensure!(
+            (share..=share + 1).contains(&(last + 1 - first)),
+            "not even:\n{snapshot}"
+        );
+        next = last + 1;
+    }
+    ensure!(next == 16384, "not all slots:\n{snapshot}");
+    Ok(())
+}
+
+fn marked(pod: &Pod) -> Result<()> {
+    let path = pod.data_dir().join("redis-sidecar.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    let note: Value = serde_json::from_str(&text)?;
+    ensure!(note["member"] == true, "{}: {text}", pod.name);
+    Ok(())
+}
+
+/// Whether the agent has left nothing on the volume that says "member".
+pub(crate) fn unmarked(pod: &Pod) -> bool {
+    marked(pod).is_err()
+}
+
+/// Forming may shorten the node timeout for a moment only.
+pub(crate) async fn node_timeout_is_back(bed: &Testbed) -> Result<()> {
+    wait::until(LONG, "the node timeout is back", async || {
+        for pod in bed.pods() {
+            let present = node_timeout(&pod).await?;
+            let configured = pod.settings().node_timeout.as_millis();
+            ensure!(
+                present.parse::<u128>()? == configured,
+                "{}: {present} ms",
+                pod.name
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// `cluster-node-timeout` as this Redis has it now.
+pub(crate) async fn node_timeout(pod: &Pod) -> Result<String> {
+    let pair: Vec<String> = pod
+        .command(&["CONFIG", "GET", "cluster-node-timeout"])
+        .await?;
+    pair.into_iter().nth(1).context("no value")
+}
+
+/// `/role` as JSON.
+pub(crate) async fn role(pod: &Pod) -> Result<Value> {
+    pod.get("/role").await?.json()
+}
+
+/// The sentence of a reason in `/role`, blocking or not; an error when it is not there.
+pub(crate) async fn reason(pod: &Pod, code: &str) -> Result<String> {
+    let role = role(pod).await?;
+    let reasons = role["reasons"].as_array().context("no reasons")?;
+    let found = reasons.iter().find(|reason| reason["code"] == code);
+    let found = found.with_context(|| format!("{}: no {code} in {reasons:?}", pod.name))?;
+    Ok(found["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Waits until a reason is there whose sentence holds `part`.
+pub(crate) async fn says(pod: &Pod, code: &str, part: &str) -> Result<String> {
+    let what = format!("{} says {code} with {part:?}", pod.name);
+    wait::until(LONG, &what, async || {
+        let message = reason(pod, code).await?;
+        ensure!(message.contains(part), "{}: {message}", pod.name);
+        Ok(message)
+    })
+    .await
+}
+
+/// Waits until this agent has done `more` further rounds.
+pub(crate) async fn rounds_pass(pod: &Pod, more: u64) -> Result<()> {
+    let target = rounds(pod).await? + more;
+    wait::until(LONG, "rounds go by", async || {
+        let done = rounds(pod).await?;
+        ensure!(done >= target, "{}: {done} of {target}", pod.name);
+        Ok(())
+    })
+    .await
+}
+
+async fn rounds(pod: &Pod) -> Result<u64> {
+    let metrics = pod.get("/metrics").await?.body;
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_sidecar_rounds_total "))
+        .with_context(|| format!("{}: no count of rounds", pod.name))?;
+    Ok(value.parse()?)
+}
+
+/// No Redis has received anything that changes the topology since it started.
+pub(crate) async fn topology_untouched(bed: &Testbed) -> Result<()> {
+    let writes = bed.writes_seen().await?;
+    for command in TOPOLOGY {
+        ensure!(writes.of(command) == 0, "{command}: {writes:?}");
+    }
+    Ok(())
+}
+
+/// The whole log of an agent, over all its starts.
+pub(crate) fn log(pod: &Arc<Pod>) -> Result<String> {
+    let path = pod.agent.log();
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}

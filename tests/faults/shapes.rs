@@ -1,0 +1,110 @@
+//! Other numbers of masters and replicas, and pods beyond the first shape.
+
+use anyhow::{Result, ensure};
+use testbed::{Role, wait};
+
+use crate::common::*;
+
+async fn forms(masters: usize, replicas_per_master: usize) -> Result<()> {
+    let name = format!("{masters}x{replicas_per_master}");
+    let bed = bed(&name)
+        .shape(masters, replicas_per_master)
+        .build()
+        .await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    let canary = bed.write_canary(&name, 100).await?;
+    bed.silent(QUIET).await?;
+    canary.intact(&bed).await?;
+    bed.finish().await
+}
+
+/// Scenario 10c: one master, two replicas.
+#[tokio::test]
+async fn one_master_with_two_replicas_forms() -> Result<()> {
+    forms(1, 2).await
+}
+
+/// Scenario 10c: three masters alone.
+#[tokio::test]
+async fn three_masters_alone_form() -> Result<()> {
+    forms(3, 0).await
+}
+
+/// Scenario 10c: five masters with two replicas each.
+#[tokio::test]
+async fn five_masters_with_two_replicas_each_form() -> Result<()> {
+    forms(5, 2).await
+}
+
+/// Scenario 10c: a number of masters that does not divide the slots.
+#[tokio::test]
+async fn seven_masters_share_the_slots_evenly() -> Result<()> {
+    forms(7, 0).await
+}
+
+/// Fewer than three masters cannot elect a successor: everybody says so, and is ready.
+#[tokio::test]
+async fn two_masters_form_and_warn_that_they_cannot_elect() -> Result<()> {
+    let bed = bed("2x1").shape(2, 1).build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    for pod in bed.pods() {
+        says(&pod, "too-few-masters", "").await?;
+    }
+    bed.finish().await
+}
+
+/// A pod beyond the first shape joins the shard with the fewest replicas, not simply its own.
+#[tokio::test]
+async fn a_pod_beyond_the_first_shape_replicates_the_neediest_master() -> Result<()> {
+    let (bed, before) = formed("beyond").await?;
+    let canary = bed.write_canary("beyond", 100).await?;
+    // By hand: two replicas for master 0, none for master 1. Ordinal 6 would be master 0's.
+    let zero = &before.nodes[&0].node_id;
+    bed.pod(4)?
+        .command::<()>(&["CLUSTER", "REPLICATE", zero])
+        .await?;
+    wait::until(LONG, "all know of the move", async || {
+        let snapshot = bed.truth().await.whole()?;
+        ensure!(snapshot.replicas_of(0) == [3, 4], "{snapshot}");
+        Ok(())
+    })
+    .await?;
+
+    let ordinal = bed.add_pod().await?;
+    bed.start_pod(ordinal).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&ordinal].role == Role::Replica, "{after}");
+    ensure!(after.replicas_of(1) == [ordinal], "{after}");
+    bed.all_ready(LONG).await?;
+
+    // The next ones, at once: nobody has fewer than one, so each follows its own ordinal.
+    let (seven, eight) = (bed.add_pod().await?, bed.add_pod().await?);
+    bed.start_pod(seven).await?;
+    bed.start_pod(eight).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.replicas_of(1) == [ordinal, seven], "{after}");
+    ensure!(after.replicas_of(2) == [5, eight], "{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Masters alone, then replicas added one by one.
+#[tokio::test]
+async fn replicas_added_to_masters_alone_spread_over_them() -> Result<()> {
+    let bed = bed("3x0-and-three").shape(3, 0).build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    for _ in 0..3 {
+        let ordinal = bed.add_pod().await?;
+        bed.start_pod(ordinal).await?;
+        let after = bed.whole(LONG).await?;
+        ensure!(after.replicas_of(ordinal - 3) == [ordinal], "{after}");
+    }
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
