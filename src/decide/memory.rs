@@ -4,7 +4,7 @@
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
-use crate::model::observation::{Observation, OwnRedis, PeerAnswer, Volume};
+use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, Volume};
 use crate::model::time::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How long an answer counts as what answers there now (S1: within the last second).
 pub const FRESH: Duration = Duration::from_secs(1);
+
+/// Redis's own default, where its configuration cannot be read.
+const NODE_TIMEOUT_MS: u64 = 15_000;
 
 /// What earlier rounds left.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +30,12 @@ pub struct Memory {
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
     /// When each kind of write was last ordered.
     pub written: BTreeMap<String, Moment>,
+    /// The `run_id` of the own Redis, when it last answered.
+    pub run_id: String,
+    /// Nodes that the own Redis had in its table when it was first seen after its start, with the
+    /// time of their last answer then, as long as no later one has come. Redis shows a node as
+    /// connected while it still dials, and loads a time of answer from nodes.conf that none gave.
+    pub unheard: BTreeMap<NodeId, u64>,
     /// Since when the own table gives every slot an owner.
     pub covered_since: Option<Moment>,
     /// When the forming rule ordered the own Redis to take its slots.
@@ -67,6 +76,7 @@ impl Memory {
         next.learn_who_is_who(policy);
         if let OwnRedis::Up(own) = &seen.own {
             next.learn_slots(seen.now, own);
+            next.learn_heard(own);
             next.foreign.retain(|id, _| own.table.get(id).is_some());
             if let Some(me) = own.table.myself() {
                 next.pods.insert(me.id, policy.me.ordinal);
@@ -102,7 +112,26 @@ impl Memory {
         self.foreign.extend(foreign);
     }
 
-    fn learn_slots(&mut self, now: Moment, own: &crate::model::observation::OwnFacts) {
+    /// After twice the node timeout a dead node carries a flag, so only a young Redis is in doubt.
+    fn learn_heard(&mut self, own: &OwnFacts) {
+        let others = own.table.others();
+        if self.run_id != own.server.run_id {
+            self.run_id.clone_from(&own.server.run_id);
+            let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
+            let young_ms = timeout_ms.unwrap_or(NODE_TIMEOUT_MS).saturating_mul(2);
+            let passed = self.gate_run_id.as_ref() == Some(&self.run_id);
+            let young = !passed && own.server.uptime_s.saturating_mul(1000) < young_ms;
+            let pongs = others.map(|node| (node.id, node.pong_received));
+            self.unheard = pongs.filter(|_| young).collect();
+        } else {
+            self.unheard.retain(|id, pong| {
+                let node = own.table.get(id);
+                node.is_some_and(|node| node.pong_received <= *pong)
+            });
+        }
+    }
+
+    fn learn_slots(&mut self, now: Moment, own: &OwnFacts) {
         let covered = own.table.covers_all_slots();
         self.covered_since = covered.then(|| self.covered_since.unwrap_or(now));
     }

@@ -64,12 +64,17 @@ fn live_replicas(scene: &Scene<'_>, table: &NodeTable, master: &NodeId) -> usize
             PeerRedis::Silent(_) => None,
         })
         .collect();
+    let failed = |id: &NodeId| {
+        let node = table.get(id);
+        node.is_some_and(|node| node.flags.fail() || node.flags.noaddr())
+    };
     let by_table = table
         .others()
-        .filter(|node| !answered.contains_key(&node.id))
-        .filter(|node| !node.flags.fail() && !node.flags.noaddr())
+        .filter(|node| !answered.contains_key(&node.id) && !failed(&node.id))
         .filter(|node| node.master.as_ref() == Some(master));
-    let by_answer = answered.values().filter(|of| **of == Some(master));
+    let by_answer = answered
+        .iter()
+        .filter(|(id, of)| !failed(id) && **of == Some(master));
     by_table.count() + by_answer.count()
 }
 

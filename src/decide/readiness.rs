@@ -177,16 +177,16 @@ fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
     }
 }
 
-/// Passed once per start of Redis: every slot has an owner that is connected and not suspected,
-/// and the state is ok. `ok` alone is not enough: a Redis restarted among dead peers says it for
-/// some seconds, and with an owner at `noaddr` for ever.
+/// Passed once per start of Redis: every slot has an owner that is connected, not suspected and
+/// heard of since that start, and the state is ok. `ok` alone is not enough: a Redis restarted
+/// among dead peers says it for some seconds, and with an owner at `noaddr` for ever.
 fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let run_id = &own.server.run_id;
     let latched = plan.memory().gate_run_id.as_ref() == Some(run_id);
     let lost: Vec<&NodeEntry> = own
         .table
         .slot_owners()
-        .filter(|node| !node.healthy())
+        .filter(|node| !node.healthy() || scene.memory.unheard.contains_key(&node.id))
         .collect();
     let unowned = crate::model::slots::SlotSet::all().minus(&own.table.covered());
     let mut open = true;

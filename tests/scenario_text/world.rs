@@ -74,13 +74,14 @@ impl World {
             facts: OwnFacts {
                 server: ServerFacts {
                     // Pods have been up for a while when the last one of them appears.
-                    uptime_s: 60,
+                    uptime_s: 3600,
                     version: Version {
                         redis: (7, 0, 15),
                         valkey: None,
                     },
                     run_id: "r1".to_owned(),
                     cluster_enabled: true,
+
                     ..ServerFacts::default()
                 },
                 config: Some(config),
@@ -283,6 +284,7 @@ impl World {
         };
         match name {
             "keys" => facts.server.keys = number(value)?,
+            "uptime" => facts.server.uptime_s = number(value)?,
             "run" => facts.server.run_id = value.to_owned(),
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
@@ -353,10 +355,12 @@ impl World {
             .unwrap_or_default();
         let (mut flags, mut extra, mut master) = (String::new(), String::new(), "-".to_owned());
         let (mut epoch, mut link, mut slots) = ("0", "connected", String::new());
+        let mut pong = "0";
         for word in words {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("of", id) => master = node_id(id).to_string(),
                 ("epoch", number) => epoch = number,
+                ("pong", time) => pong = time,
                 ("host", ordinal) => {
                     extra = format!(",{}", hostname(ordinal.parse().expect("an ordinal")));
                 }
@@ -372,7 +376,7 @@ impl World {
             }
         }
         let id = node_id(id);
-        format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 0 {epoch} {link}{slots}\n")
+        format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 {pong} {epoch} {link}{slots}\n")
     }
 
     fn read_dns(&mut self, words: &[&str]) -> Result<(), String> {
