@@ -27,30 +27,7 @@ use read::*;
 
 /// Every variable that the agent reads, and whether it must be set.
 fn agent_variables() -> Vec<(&'static str, bool)> {
-    vec![
-        ("POD_NAME", false),
-        ("POD_NAMESPACE", false),
-        ("POD_IP", true),
-        ("NODE_NAME", false),
-        ("ZONE", false),
-        ("HEADLESS_SERVICE", true),
-        ("CLUSTER_DOMAIN", false),
-        ("MASTERS", false),
-        ("REPLICAS_PER_MASTER", false),
-        ("REDIS_HOST", false),
-        ("REDIS_PORT", false),
-        ("REDIS_USERNAME", false),
-        ("REDIS_PASSWORD", false),
-        ("REDIS_PASSWORD_FILE", false),
-        ("DATA_DIR", false),
-        ("NODES_CONF", false),
-        ("HTTP_ADDR", false),
-        ("DNS_SERVER", false),
-        ("LOG_FORMAT", false),
-        ("READY_WHEN", false),
-        ("MAX_LAG_BYTES", false),
-        ("DRY_RUN", false),
-    ]
+    redis_sidecar::config::Config::variables()
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 
+use proptest::prelude::*;
+
 use super::*;
 
 type Vars<'a> = &'a [(&'a str, &'a str)];
@@ -340,4 +342,31 @@ fn help_and_version_end_well() {
         );
     }
     assert!(!help.contains("hunter2"));
+}
+
+proptest! {
+    #[test]
+    fn no_value_breaks_the_check_and_every_refusal_is_one_line(
+        which in 0..Config::variables().len(),
+        bytes in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut vars: BTreeMap<_, _> = MINIMUM
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+            .collect();
+        vars.insert(Config::variables()[which].0.to_owned(), OsString::from_vec(bytes));
+        let outcome = load_os(&[], &vars, "a\nb");
+        if outcome.is_err() {
+            refusal(outcome);
+        }
+    }
+
+    #[test]
+    fn no_argument_breaks_the_reading(args in prop::collection::vec("-{0,2}[a-z\\n= -]{0,12}", 0..4)) {
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let outcome = load(&args, &[]);
+        if outcome.as_ref().is_err_and(|stop| stop.exit_code() != 0) {
+            refusal(outcome);
+        }
+    }
 }

@@ -45,11 +45,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     let now = scene.seen.now;
     plan.memory_mut().forming_since.get_or_insert(now);
 
-    let mut members: Members = peers
-        .iter()
-        .map(|(k, peer)| (*k, peer.facts.id.clone()))
-        .collect();
-    members.insert(scene.policy.me.ordinal, me.id.clone());
+    let mut members: Members = peers.iter().map(|(k, peer)| (*k, peer.facts.id)).collect();
+    members.insert(scene.policy.me.ordinal, me.id);
     let strangers: Vec<String> = peers
         .values()
         .filter_map(|peer| departs_from_plan(scene, peer, &members))
@@ -78,7 +75,9 @@ fn somebody_is_member(scene: &Scene<'_>) -> bool {
 /// All expected peers, verified and of the same shape; otherwise the reason goes into the plan.
 fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, Peer<'a>>> {
     let expected = scene.policy.expected_peers();
-    let missing: Vec<u32> = expected.filter(|k| !scene.peers.contains_key(k)).collect();
+    let missing: Vec<u32> = expected
+        .filter(|k| !scene.peers.get(k).is_some_and(Peer::knows_its_stage))
+        .collect();
     if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(|k| scene.why_unverified(*k)).collect();
         let own_name = scene.absent_from_dns(scene.policy.me.ordinal);
@@ -172,6 +171,11 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
             "knows {}, which is none of the expected pods",
             stranger.id
         ))
+    })
+    .or_else(|| {
+        let empty = me.slots.is_empty() && me.master.is_none();
+        let keys = own.server.keys;
+        (empty && keys > 0).then(|| format!("holds {keys} keys"))
     })?;
     Some(format!("this pod {what}"))
 }
@@ -249,7 +253,7 @@ fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, pl
     let empty = me.slots.is_empty() && own.server.keys == 0;
     if target.is_some_and(|node| node.healthy()) && empty && me.master.is_none() {
         let action = Action::Replicate {
-            master: id.clone(),
+            master: *id,
             pod: scene.policy.pod(ordinal),
         };
         let evidence = format!(

@@ -1,26 +1,23 @@
 //! What must hold before any rule may change the topology.
 
 use super::plan::Plan;
-use super::scene::{Scene, Unverified, verify};
-use crate::model::observation::Volume;
+use super::scene::{Scene, verify};
+use crate::model::identity::NodeId;
+use crate::model::observation::{Stage, Volume};
 use crate::model::reason::ReasonCode;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
 
-/// Holds everything back while a foreign ID is in the own table (S9), while what the volume says
-/// cannot be read, or while the own Redis is not in full service.
+/// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
+/// two pods have one node ID (S10), while what the volume says cannot be read or is another
+/// cluster's, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     let table = scene.table()?;
-    let mut foreign = scene.memory.answers.iter().filter_map(|(socket, answer)| {
-        match verify(scene.policy, *socket, answer) {
-            Err(Unverified::Foreign { cluster, id }) if table.get(&id).is_some() => {
-                Some((socket, cluster, id))
-            }
-            _ => None,
-        }
-    });
-    if let Some((socket, cluster, id)) = foreign.next() {
+    let mut foreign = scene.memory.foreign.iter();
+    let in_table = foreign.find(|(id, _)| table.get(id).is_some());
+    if let Some((id, (cluster, socket))) = in_table {
         plan.block(
             ReasonCode::ForeignNode,
             format!(
@@ -30,6 +27,20 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         );
         return None;
     }
+    if let Some((id, pods)) = doubled_id(scene) {
+        let message = format!(
+            "{} answer with one node ID, {id}: a volume was cloned; nothing is changed until a \
+             person has replaced all but one",
+            pods.join(" and ")
+        );
+        let mine = scene.me.is_some_and(|me| me.id == id);
+        if mine || scene.stage != Stage::Member {
+            plan.block(ReasonCode::DuplicateNodeId, message);
+        } else {
+            plan.warn(ReasonCode::DuplicateNodeId, message);
+        }
+        return None;
+    }
     if let Volume::Unreadable(why) = &scene.seen.volume {
         plan.warn(
             ReasonCode::VolumeUnwritable,
@@ -37,5 +48,33 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         );
         return None;
     }
+    if let Some(other) = scene.marker_of_another() {
+        plan.block(
+            ReasonCode::VolumeOfAnotherCluster,
+            format!(
+                "the volume is marked as a member of {other}, and this pod belongs to {}; nothing is \
+                 changed until a person decides which is right",
+                scene.policy.cluster
+            ),
+        );
+        return None;
+    }
     Some(Cleared(()))
+}
+
+/// A node ID that answers for more than one ordinal, this pod's own included.
+fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>)> {
+    let mut ordinals: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
+    if let Some(me) = scene.me {
+        ordinals.insert(me.id, BTreeSet::from([scene.policy.me.ordinal]));
+    }
+    for (socket, answer) in &scene.memory.answers {
+        if let Ok(peer) = verify(scene.policy, *socket, answer) {
+            let same = ordinals.entry(peer.facts.id).or_default();
+            same.insert(peer.ordinal);
+        }
+    }
+    let (id, same) = ordinals.into_iter().find(|(_, same)| same.len() > 1)?;
+    let pods = same.into_iter().map(|ordinal| scene.policy.pod(ordinal));
+    Some((id, pods.collect()))
 }

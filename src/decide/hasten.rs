@@ -16,6 +16,9 @@ pub const SHORT_MS: u64 = 501;
 pub const HOLD_MS: u64 = 130;
 /// The shortest rejoin delay there is (`CLUSTER_MIN_REJOIN_DELAY`), plus a tick.
 const DELAY: Duration = Duration::from_millis(SHORT_MS + 9);
+/// A master just started stays at fail for 2 s whatever it is told (`CLUSTER_WRITABLE_DELAY`), and
+/// has no rejoin delay if it takes its slots within them.
+const WRITABLE_AFTER_S: u64 = 2;
 /// After this, whatever keeps the state at fail is not the rejoin delay.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
@@ -80,7 +83,7 @@ pub fn wants_note(scene: &Scene<'_>) -> Option<u64> {
 fn pending(scene: &Scene<'_>, own: &OwnFacts) -> bool {
     let took = scene.memory.took_slots_at;
     let young = took.is_some_and(|at| scene.seen.now - at < GIVE_UP);
-    young && !own.state_ok
+    young && !own.state_ok && own.server.uptime_s >= WRITABLE_AFTER_S
 }
 
 fn due(scene: &Scene<'_>, own: &OwnFacts) -> bool {

@@ -75,7 +75,7 @@ fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         master.slots
     );
     let action = Action::Replicate {
-        master: master.id.clone(),
+        master: master.id,
         pod,
     };
     plan.act("replicate".to_owned(), GAP, action, evidence);

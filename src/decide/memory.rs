@@ -2,7 +2,7 @@
 //! rests on is only here: that is on the volume or is observed again.
 
 use super::policy::Policy;
-use super::scene;
+use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
 use crate::model::observation::{Observation, OwnRedis, PeerAnswer, Volume};
 use crate::model::time::Moment;
@@ -22,6 +22,9 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
+    /// Nodes in the own table that were seen to belong to another cluster, with its name and where
+    /// they answered; kept until they are gone from the table (S9).
+    pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
     /// When each kind of write was last ordered.
     pub written: BTreeMap<String, Moment>,
     /// Since when the own table gives every slot an owner.
@@ -55,21 +58,18 @@ impl Memory {
 
         if let Volume::Says(note) = &seen.volume {
             for (id, ordinal) in &note.pods {
-                next.pods.entry(id.clone()).or_insert(*ordinal);
+                next.pods.entry(*id).or_insert(*ordinal);
             }
             if next.gate_run_id.is_none() {
                 next.gate_run_id.clone_from(&note.gate_run_id);
             }
         }
-        for (socket, answer) in &next.answers {
-            if let Ok(peer) = scene::verify(policy, *socket, answer) {
-                next.pods.insert(peer.facts.id.clone(), peer.ordinal);
-            }
-        }
+        next.learn_who_is_who(policy);
         if let OwnRedis::Up(own) = &seen.own {
             next.learn_slots(seen.now, own);
+            next.foreign.retain(|id, _| own.table.get(id).is_some());
             if let Some(me) = own.table.myself() {
-                next.pods.insert(me.id.clone(), policy.me.ordinal);
+                next.pods.insert(me.id, policy.me.ordinal);
             }
             // Only who is in the table matters later: a map that grows with every replaced
             // volume would grow for ever.
@@ -84,8 +84,26 @@ impl Memory {
         next
     }
 
+    /// What the fresh answers say; where one node is said to be ours and another's, it is foreign.
+    fn learn_who_is_who(&mut self, policy: &Policy) {
+        let mut foreign = BTreeMap::new();
+        for (socket, answer) in &self.answers {
+            match scene::verify(policy, *socket, answer) {
+                Ok(peer) => {
+                    self.pods.insert(peer.facts.id, peer.ordinal);
+                    self.foreign.remove(&peer.facts.id);
+                }
+                Err(Unverified::Foreign { cluster, id }) => {
+                    foreign.insert(id, (cluster, *socket));
+                }
+                Err(Unverified::Silent(_) | Unverified::Disagree) => {}
+            }
+        }
+        self.foreign.extend(foreign);
+    }
+
     fn learn_slots(&mut self, now: Moment, own: &crate::model::observation::OwnFacts) {
-        let since = |since: Option<Moment>, holds: bool| holds.then(|| since.unwrap_or(now));
-        self.covered_since = since(self.covered_since, own.table.covers_all_slots());
+        let covered = own.table.covers_all_slots();
+        self.covered_since = covered.then(|| self.covered_since.unwrap_or(now));
     }
 }

@@ -22,7 +22,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             format!("the note beside the data cannot be written: {why}"),
         );
     }
-    if matches!(scene.seen.volume, Volume::Unreadable(_)) || scene.own.is_none() {
+    // The marker of another cluster is what a person has to see.
+    let not_ours =
+        matches!(scene.seen.volume, Volume::Unreadable(_)) || scene.marker_of_another().is_some();
+    if not_ours || scene.own.is_none() {
         return;
     }
     let present = scene.note().cloned().unwrap_or_default();

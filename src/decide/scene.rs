@@ -82,7 +82,7 @@ pub fn verify<'a>(
     if claim.cluster != policy.cluster {
         return Err(Unverified::Foreign {
             cluster: claim.cluster.clone(),
-            id: facts.id.clone(),
+            id: facts.id,
         });
     }
     let pod: PodName = claim
@@ -103,7 +103,7 @@ pub fn verify<'a>(
 /// The ID of the Redis that answered.
 pub fn answered_id(answer: &PeerAnswer) -> Option<NodeId> {
     match &answer.redis {
-        PeerRedis::Up(facts) => Some(facts.id.clone()),
+        PeerRedis::Up(facts) => Some(facts.id),
         PeerRedis::Silent(_) => None,
     }
 }
@@ -155,6 +155,13 @@ impl<'a> Scene<'a> {
             Volume::Says(note) => Some(note),
             Volume::Blank | Volume::Unreadable(_) => None,
         }
+    }
+
+    /// The cluster whose marker is on the volume, when it is not this pod's.
+    pub fn marker_of_another(&self) -> Option<&'a str> {
+        let note = self.note()?;
+        let foreign = note.member && note.cluster != self.policy.cluster;
+        foreign.then_some(note.cluster.as_str())
     }
 
     /// The verified pod that has this node ID.
@@ -220,14 +227,23 @@ impl<'a> Scene<'a> {
         if sockets.is_empty() {
             return match &self.seen.dns.answer {
                 DnsAnswer::Failed(why) => format!("{pod} (DNS fails: {why})"),
+                _ if self.seen.dns.unknown.contains(&ordinal) => {
+                    format!("{pod} (DNS gave no answer about it)")
+                }
                 DnsAnswer::Answered | DnsAnswer::NoSuchName => format!("{pod} (not in DNS)"),
             };
         }
-        let answers = sockets.iter().filter_map(|socket| {
+        let mut answers = sockets.iter().filter_map(|socket| {
             let answer = self.memory.answers.get(socket)?;
             match verify(self.policy, *socket, answer) {
                 Ok(peer) if peer.ordinal == ordinal => {
-                    Some("it cannot say yet whether it has been in a cluster".to_owned())
+                    let told = self.peers.contains_key(&ordinal);
+                    let why = if told {
+                        "it cannot say yet whether it has been in a cluster"
+                    } else {
+                        "two nodes say that they are it"
+                    };
+                    Some(why.to_owned())
                 }
                 Ok(peer) => Some(format!("it says it is {}", self.policy.pod(peer.ordinal))),
                 Err(Unverified::Silent(why)) => Some(why),
@@ -239,7 +255,9 @@ impl<'a> Scene<'a> {
                 }
             }
         });
-        let why = answers.last().unwrap_or_else(|| "not asked yet".to_owned());
+        let why = answers
+            .next_back()
+            .unwrap_or_else(|| "not asked yet".to_owned());
         format!("{pod} ({why})")
     }
 }

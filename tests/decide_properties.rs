@@ -1,0 +1,217 @@
+//! What no decision may ever order, whatever was seen: random tables, stages, answers, notes and
+//! DNS, over a few rounds with one memory. No simulated Redis in here: effects are random as well.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod any_story;
+
+use any_story::{CLUSTER, any_story};
+use proptest::prelude::*;
+use redis_sidecar::decide::decide;
+use redis_sidecar::decide::memory::Memory;
+use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::decision::{Action, Decision};
+use redis_sidecar::model::observation::{
+    Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Stage, Volume,
+};
+use redis_sidecar::model::reason::Weight;
+use redis_sidecar::model::slots::SlotSet;
+use redis_sidecar::model::time::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// The answers of this round and of those before, the last of each address, none older than a
+/// second: what S1 lets a decision rest on.
+fn fresh(rounds: &[Observation], now: Moment) -> BTreeMap<SocketAddr, PeerAnswer> {
+    let mut answers: BTreeMap<SocketAddr, PeerAnswer> = BTreeMap::new();
+    for seen in rounds {
+        answers.extend(seen.answers.clone());
+    }
+    answers.retain(|_, answer| now.0 - answer.at.0 <= 1000);
+    answers
+}
+
+/// The pod that is proved to be there, by the words of rule S1 and not by the core's.
+fn proved(answer: &PeerAnswer) -> Option<(u32, &PeerFacts, &PeerClaim)> {
+    let (PeerRedis::Up(facts), PeerAgent::Says(claim)) = (&answer.redis, &answer.agent) else {
+        return None;
+    };
+    let ordinal = claim.pod.strip_prefix("redis-app-")?.parse().ok()?;
+    (claim.cluster == CLUSTER && claim.node_id == Some(facts.id)).then_some((ordinal, facts, claim))
+}
+
+/// The first second of every story is checked against these, action by action.
+fn check(
+    policy: &Policy,
+    rounds: &[Observation],
+    decision: &Decision,
+) -> Result<(), TestCaseError> {
+    let seen = rounds.last().unwrap();
+    let answers = fresh(rounds, seen.now);
+    let marker = match &seen.volume {
+        Volume::Says(note) => note.member,
+        Volume::Unreadable(_) => true,
+        Volume::Blank => false,
+    };
+    for planned in &decision.actions {
+        prop_assert!(!planned.evidence.is_empty(), "an action without evidence");
+        match &planned.action {
+            Action::Meet { pod, ip, port, .. } => {
+                let answer = answers.get(&SocketAddr::new(*ip, *port));
+                let proof = answer.and_then(proved);
+                prop_assert!(proof.is_some(), "S1: nobody is verified at {ip}");
+                let (ordinal, facts, claim) = proof.unwrap();
+                prop_assert_eq!(pod, &policy.pod(ordinal));
+                let virgin = facts.slots.is_empty() && facts.keys == 0 && facts.knows.is_empty();
+                let stage = claim.stage;
+                prop_assert!(
+                    stage == Some(Stage::Forming)
+                        || (stage == Some(Stage::Virgin) && (virgin || !marker)),
+                    "S1: {pod} is neither new nor forming with us"
+                );
+                prop_assert!(!marker || virgin, "S1: a member introduces virgins only");
+            }
+            Action::SetConfigEpoch(_) | Action::AddSlots { .. } => {
+                prop_assert!(!marker, "S3: a marker, or an unreadable volume");
+                let mut ids = BTreeSet::new();
+                for ordinal in policy.expected_peers() {
+                    let claims: Vec<_> = answers
+                        .values()
+                        .filter_map(proved)
+                        .filter(|(claimed, ..)| *claimed == ordinal)
+                        .collect();
+                    prop_assert!(!claims.is_empty(), "S3: pod {ordinal} is not verified");
+                    for (_, facts, claim) in &claims {
+                        ids.insert(facts.id);
+                        let stage = claim.stage;
+                        prop_assert!(
+                            matches!(stage, Some(Stage::Virgin | Stage::Forming)),
+                            "S3: pod {ordinal} is not blank: {stage:?}"
+                        );
+                        prop_assert!(
+                            facts.keys == 0 || !facts.slots.is_empty() || facts.master.is_some(),
+                            "S3: pod {ordinal} holds keys"
+                        );
+                    }
+                }
+                let others = policy.expected_peers().count();
+                prop_assert_eq!(ids.len(), others, "S10: one ID, one ordinal");
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail(
+                        "a write to a Redis that did not answer",
+                    ));
+                };
+                if let Action::AddSlots { slots, .. } = &planned.action {
+                    let mine = SlotSet::planned(
+                        u16::try_from(policy.me.ordinal).unwrap(),
+                        policy.shape.masters,
+                    );
+                    prop_assert!(slots.minus(&mine).is_empty(), "slots that are not its own");
+                    prop_assert!(
+                        own.table.covered().minus(slots) == own.table.covered(),
+                        "slots that somebody owns"
+                    );
+                    let me = own.table.myself().unwrap();
+                    let holds = own.server.keys > 0 && me.slots.is_empty();
+                    prop_assert!(!holds, "S3: own keys");
+                } else {
+                    prop_assert_eq!(own.table.nodes.len(), 1, "an epoch, and it knows somebody");
+                }
+            }
+            Action::Replicate { master, .. } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail(
+                        "a write to a Redis that did not answer",
+                    ));
+                };
+                let me = own.table.myself().unwrap();
+                prop_assert!(me.slots.is_empty(), "S5: it owns slots");
+                prop_assert_eq!(own.server.keys, 0, "S5: it holds keys");
+                prop_assert!(!marker, "a former member stays as it is");
+                let target = own.table.get(master);
+                prop_assert!(
+                    target.is_some_and(|t| !t.slots.is_empty()),
+                    "S5: no slots there"
+                );
+                let proof = answers.values().any(
+                    |answer| matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == *master),
+                );
+                prop_assert!(proof, "S5: the target is not verified");
+            }
+            Action::Hasten { restore_ms, .. } => {
+                let noted = match &seen.volume {
+                    Volume::Says(note) => note.node_timeout_ms,
+                    Volume::Blank | Volume::Unreadable(_) => None,
+                };
+                prop_assert_eq!(noted, Some(*restore_ms), "S13: it could not be put back");
+            }
+            Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
+            Action::Remember(note) => {
+                prop_assert!(!marker || note.member, "a marker is never taken back");
+            }
+        }
+    }
+    let blocked = decision
+        .reasons
+        .iter()
+        .any(|reason| reason.weight == Weight::Blocks);
+    prop_assert_eq!(decision.ready, !blocked, "ready and reasons do not agree");
+    prop_assert!(decision.next_round_in.as_millis() >= 25, "a busy loop");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_decision_is_unsafe((policy, rounds) in any_story()) {
+        let mut memory = Memory::default();
+        for (i, seen) in rounds.iter().enumerate() {
+            let (next, decision) = decide(&policy, &memory, seen);
+            prop_assert_eq!(
+                &(next.clone(), decision.clone()),
+                &decide(&policy, &memory, seen),
+                "the same input gave two outputs"
+            );
+            check(&policy, &rounds[..=i], &decision)?;
+            memory = next;
+        }
+    }
+
+    #[test]
+    fn a_restart_of_the_agent_makes_nothing_unsafe((policy, rounds) in any_story()) {
+        for seen in &rounds {
+            let (_, decision) = decide(&policy, &Memory::default(), seen);
+            check(&policy, std::slice::from_ref(seen), &decision)?;
+        }
+    }
+}
+
+/// Random stories must reach what they check: each kind of action is ordered now and then.
+#[test]
+fn the_stories_reach_every_kind_of_action() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for _ in 0..1500 {
+        let (policy, rounds) = any_story().new_tree(&mut runner).unwrap().current();
+        let mut memory = Memory::default();
+        for seen in &rounds {
+            let (next, decision) = decide(&policy, &memory, seen);
+            for planned in &decision.actions {
+                *counts.entry(planned.action.name()).or_default() += 1;
+            }
+            memory = next;
+        }
+    }
+    for kind in [
+        "set-config-epoch",
+        "add-slots",
+        "meet",
+        "replicate",
+        "remember",
+    ] {
+        let times = counts.get(kind).copied().unwrap_or_default();
+        assert!(times >= 10, "{kind} was ordered {times} times: {counts:?}");
+    }
+}

@@ -1,0 +1,499 @@
+//! What a scenario's steps say, kept from step to step, and the observation that it makes.
+
+use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::identity::NodeId;
+use redis_sidecar::model::info::{ServerFacts, Version};
+use redis_sidecar::model::node_table::{NodeTable, NodesConf};
+use redis_sidecar::model::observation::{
+    ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal, Silence,
+    Volume, VolumeNote,
+};
+use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
+use redis_sidecar::model::slots::SlotSet;
+use redis_sidecar::model::time::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+/// The facts of a scenario as they stand now.
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    pub(crate) volume: Volume,
+    pub(crate) answers: BTreeMap<SocketAddr, PeerAnswer>,
+    pub(crate) now: u64,
+    ipv6: bool,
+    redis: Answering,
+    facts: OwnFacts,
+    /// The table's lines, in the words of the scenario.
+    table: Vec<Vec<String>>,
+    dns: PeersSeen,
+    file: NodesFile,
+    volume_error: Option<String>,
+    refusals: Vec<Refusal>,
+}
+
+enum Answering {
+    Up,
+    Loading,
+    Silent(Silence),
+}
+
+impl World {
+    /// A Redis that knows nobody, a blank volume, and a DNS that names no pod.
+    pub(crate) fn new(policy: &str) -> Result<World, String> {
+        let words: Vec<&str> = policy.split_whitespace().collect();
+        let value = |name: &str| words.iter().find_map(|word| value_of(word, name));
+        let ordinal = number(value("pod").ok_or("no pod=")?)?;
+        let shape = value("shape").ok_or("no shape=")?;
+        let ipv6 = words.contains(&"ipv6");
+        let me = format!("redis-app-{ordinal}");
+        let policy = Policy {
+            hostname: hostname(ordinal),
+            pod_ip: ip_of(ordinal, ipv6),
+            me: me.parse().map_err(|_| "no pod name")?,
+            cluster: "default/redis-app".to_owned(),
+            redis_port: 6379,
+            shape: shape.parse().map_err(|_| "no shape")?,
+            lag_bytes_max: value("lag-max").map_or(Ok(10_485_760), number)?,
+            gate_always: words.contains(&"gate-always"),
+            node_name: value("node").unwrap_or_default().to_owned(),
+            zone: value("zone").unwrap_or_default().to_owned(),
+            dry_run: words.contains(&"dry-run"),
+        };
+        let config = ClusterConfig {
+            announce_ip: Some(policy.pod_ip.to_string()),
+            announce_hostname: Some(policy.hostname.clone()),
+            announce_nodename: None,
+            node_timeout_ms: Some(5000),
+        };
+        Ok(World {
+            volume: Volume::Blank,
+            answers: BTreeMap::new(),
+            now: 0,
+            ipv6,
+            redis: Answering::Up,
+            facts: OwnFacts {
+                server: ServerFacts {
+                    // Pods have been up for a while when the last one of them appears.
+                    uptime_s: 60,
+                    version: Version {
+                        redis: (7, 0, 15),
+                        valkey: None,
+                    },
+                    run_id: "r1".to_owned(),
+                    cluster_enabled: true,
+                    ..ServerFacts::default()
+                },
+                config: Some(config),
+                table: NodeTable::default(),
+                state_ok: false,
+                current_epoch: 0,
+                offsets: BTreeMap::new(),
+            },
+            table: vec![vec![format!("p{ordinal}"), "me,master".to_owned()]],
+            dns: PeersSeen {
+                answer: DnsAnswer::Answered,
+                addresses: BTreeMap::new(),
+                not_in_dns: BTreeSet::new(),
+                unknown: BTreeSet::new(),
+            },
+            file: NodesFile::Missing,
+            volume_error: None,
+            refusals: Vec::new(),
+            policy,
+        })
+    }
+
+    /// Answers and refusals belong to one round; all else stays as it is.
+    pub(crate) fn begin_step(&mut self) {
+        self.answers.clear();
+        self.refusals.clear();
+    }
+
+    /// One line of a step. A line indented by four or more belongs to the table.
+    pub(crate) fn read(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (first, rest) = words.split_first().ok_or("an empty line")?;
+        if line.starts_with("    ") {
+            return self.read_table_line(&words);
+        }
+        match *first {
+            "now" => self.read_now(rest),
+            "redis" => self.read_redis(rest),
+            "table" => self.read_table(rest),
+            "dns" => self.read_dns(rest),
+            "peer" => self.read_peer(rest),
+            "note" => self.read_note(rest),
+            "note-error" => {
+                self.volume_error = (rest != ["none"]).then(|| rest.join(" "));
+                Ok(())
+            }
+            "file" => self.read_file(rest),
+            "refused" => {
+                let all = rest.join(" ");
+                let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
+                let (action, error) = (action.to_owned(), error.to_owned());
+                self.refusals.push(Refusal { action, error });
+                Ok(())
+            }
+            _ => Err("no such word".to_owned()),
+        }
+    }
+
+    /// What the round sees.
+    pub(crate) fn observation(&self) -> Observation {
+        let own = match &self.redis {
+            Answering::Silent(why) => OwnRedis::Silent(why.clone()),
+            Answering::Loading => {
+                let mut server = self.facts.server.clone();
+                server.loading = true;
+                OwnRedis::Loading(server, self.facts.config.clone())
+            }
+            Answering::Up => {
+                let mut facts = self.facts.clone();
+                let text: String = self
+                    .table
+                    .iter()
+                    .map(|words| self.cluster_nodes(words))
+                    .collect();
+                facts.table = text
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{error}: {text}"));
+                OwnRedis::Up(Box::new(facts))
+            }
+        };
+        Observation {
+            now: Moment(self.now),
+            own,
+            file: self.file.clone(),
+            dns: self.dns.clone(),
+            answers: self.answers.clone(),
+            volume: self.volume.clone(),
+            volume_error: self.volume_error.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+
+    /// `all`, `others`, or a list such as `1,3-5`.
+    pub(crate) fn ordinals(&self, list: &str) -> Result<Vec<u32>, String> {
+        match list {
+            "all" => return Ok((0..self.policy.expected()).collect()),
+            "others" => return Ok(self.policy.expected_peers().collect()),
+            _ => {}
+        }
+        let mut ordinals = Vec::new();
+        for part in list.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            ordinals.extend(number::<u32>(first)?..=number(last)?);
+        }
+        Ok(ordinals)
+    }
+
+    /// `@3` is where pod 3 is by default; else a literal.
+    pub(crate) fn ip(&self, text: &str) -> Result<IpAddr, String> {
+        match text.strip_prefix('@') {
+            Some(ordinal) => Ok(ip_of(number(ordinal)?, self.ipv6)),
+            None => text.parse().map_err(|_| format!("{text} is no address")),
+        }
+    }
+
+    /// The short form of an address, where it has one.
+    pub(crate) fn short(&self, socket: &SocketAddr) -> String {
+        let pod = (0..100).find(|k| ip_of(*k, self.ipv6) == socket.ip());
+        match pod {
+            Some(pod) if socket.port() == self.policy.redis_port => format!("@{pod}"),
+            _ => socket.to_string(),
+        }
+    }
+
+    /// The slots and the master that the plan gives to an ordinal.
+    pub(crate) fn planned(&self, ordinal: u32) -> (SlotSet, Option<u32>) {
+        let shape = self.policy.shape;
+        let masters = u32::from(shape.masters);
+        match u16::try_from(ordinal) {
+            Ok(index) if ordinal < masters => (SlotSet::planned(index, shape.masters), None),
+            _ => (SlotSet::default(), Some(ordinal % masters)),
+        }
+    }
+
+    fn read_now(&mut self, words: &[&str]) -> Result<(), String> {
+        let [word] = words else {
+            return Err("takes one number".to_owned());
+        };
+        self.now = match word.strip_prefix('+') {
+            Some(more) => self.now + number::<u64>(more)?,
+            None => number(word)?,
+        };
+        Ok(())
+    }
+
+    fn read_redis(&mut self, words: &[&str]) -> Result<(), String> {
+        let why = || "Connection refused".to_owned();
+        if let ["silent", which] = words {
+            self.redis = Answering::Silent(match *which {
+                "not-asked" => Silence::NotAsked,
+                "unreachable" => Silence::Unreachable(why()),
+                "timed-out" => Silence::TimedOut,
+                "auth" => Silence::Auth("WRONGPASS".to_owned()),
+                "denied" => Silence::Denied("NOPERM cluster|nodes".to_owned()),
+                "no-cluster" => Silence::NoCluster,
+                "garbled" => Silence::Garbled("a number column is no number".to_owned()),
+                _ => return Err("no such silence".to_owned()),
+            });
+            return Ok(());
+        }
+        self.redis = Answering::Up;
+        for word in words {
+            self.read_redis_word(word)?;
+        }
+        Ok(())
+    }
+
+    fn read_redis_word(&mut self, word: &str) -> Result<(), String> {
+        let facts = &mut self.facts;
+        let replica = &mut facts.server.replica;
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("up", "") => {}
+            ("loading", "") => self.redis = Answering::Loading,
+            ("role", "master") => *replica = None,
+            ("link", up) => replica.get_or_insert_default().link_up = up == "up",
+            ("syncing", left) => {
+                let replica = replica.get_or_insert_default();
+                replica.syncing = left != "no";
+                replica.sync_left_bytes = left.parse().ok();
+            }
+            ("dials", host) => replica.get_or_insert_default().master_host = host.to_owned(),
+            ("read", bytes) => replica.get_or_insert_default().read_offset = number(bytes)?,
+            ("applied", bytes) => replica.get_or_insert_default().applied_offset = number(bytes)?,
+            ("offset", pair) => {
+                let (id, bytes) = pair.split_once(':').ok_or("takes id:bytes")?;
+                facts.offsets.insert(node_id(id), number(bytes)?);
+            }
+            (name, value) => return self.read_redis_setting(name, value),
+        }
+        Ok(())
+    }
+
+    fn read_redis_setting(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let facts = &mut self.facts;
+        let config = facts.config.get_or_insert_default();
+        let text = |value: &str| match value {
+            "unknown" => None,
+            "-" => Some(String::new()),
+            value => Some(value.to_owned()),
+        };
+        match name {
+            "keys" => facts.server.keys = number(value)?,
+            "run" => facts.server.run_id = value.to_owned(),
+            "state" => facts.state_ok = value == "ok",
+            "epoch" => facts.current_epoch = number(value)?,
+            "version" => {
+                let mut parts = value.split('.').map(number::<u16>);
+                let mut next = || parts.next().ok_or("three numbers".to_owned())?;
+                facts.server.version.redis = (next()?, next()?, next()?);
+            }
+            "timeout" => config.node_timeout_ms = Some(number(value)?),
+            "announce-ip" => config.announce_ip = text(value),
+            "announce-hostname" => config.announce_hostname = text(value),
+            "announce-nodename" => config.announce_nodename = text(value),
+            "config" => facts.config = None,
+            _ => return Err(format!("no such word: {name}")),
+        }
+        Ok(())
+    }
+
+    /// `table` alone begins an empty one, `table formed` the plan's; `table +` changes the last.
+    fn read_table(&mut self, words: &[&str]) -> Result<(), String> {
+        match words {
+            [] => self.table.clear(),
+            ["+"] => {}
+            ["formed"] => {
+                self.table.clear();
+                for ordinal in 0..self.policy.expected() {
+                    let me = if ordinal == self.policy.me.ordinal {
+                        "me,"
+                    } else {
+                        ""
+                    };
+                    let (slots, master) = self.planned(ordinal);
+                    let line = match master {
+                        None => format!("p{ordinal} {me}master {slots} epoch={}", ordinal + 1),
+                        Some(master) => format!("p{ordinal} {me}slave of=p{master}"),
+                    };
+                    self.read_table_line(&line.split(' ').collect::<Vec<_>>())?;
+                }
+            }
+            _ => return Err("takes nothing, `formed` or `+`".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn read_table_line(&mut self, words: &[&str]) -> Result<(), String> {
+        let (id, rest) = words.split_first().ok_or("no ID")?;
+        if let Some(gone) = id.strip_prefix('-') {
+            self.table.retain(|line| line[0] != gone);
+            return Ok(());
+        }
+        if rest.is_empty() {
+            return Err("a node needs flags".to_owned());
+        }
+        let line: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        match self.table.iter_mut().find(|known| known[0] == *id) {
+            Some(known) => *known = line,
+            None => self.table.push(line),
+        }
+        Ok(())
+    }
+
+    /// The line as `CLUSTER NODES` prints it.
+    fn cluster_nodes(&self, words: &[String]) -> String {
+        let (id, words) = words.split_first().expect("an ID");
+        let mut ip = id
+            .strip_prefix('p')
+            .and_then(|ordinal| Some(ip_of(ordinal.parse().ok()?, self.ipv6).to_string()))
+            .unwrap_or_default();
+        let (mut flags, mut extra, mut master) = (String::new(), String::new(), "-".to_owned());
+        let (mut epoch, mut link, mut slots) = ("0", "connected", String::new());
+        for word in words {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("of", id) => master = node_id(id).to_string(),
+                ("epoch", number) => epoch = number,
+                ("host", ordinal) => {
+                    extra = format!(",{}", hostname(ordinal.parse().expect("an ordinal")));
+                }
+                ("disconnected", _) => link = "disconnected",
+                ("noip", _) => ip.clear(),
+                _ if word.starts_with('@') || word.contains(':') || word.contains('.') => {
+                    ip = self.ip(word).expect("an address").to_string();
+                }
+                _ if word.starts_with(|first: char| first.is_ascii_digit()) => {
+                    slots = format!("{slots} {word}");
+                }
+                _ => flags = word.replace("me,", "myself,"),
+            }
+        }
+        let id = node_id(id);
+        format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 0 {epoch} {link}{slots}\n")
+    }
+
+    fn read_dns(&mut self, words: &[&str]) -> Result<(), String> {
+        self.dns.answer = DnsAnswer::Answered;
+        self.dns.addresses.clear();
+        self.dns.not_in_dns.clear();
+        self.dns.unknown.clear();
+        match words {
+            ["none"] => self.dns.answer = DnsAnswer::NoSuchName,
+            ["empty"] => {}
+            ["fails"] => self.dns.answer = DnsAnswer::Failed("SERVFAIL".to_owned()),
+            _ => {
+                for word in words {
+                    self.read_dns_word(word)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_dns_word(&mut self, word: &str) -> Result<(), String> {
+        match word.split_once('=') {
+            None => {
+                for ordinal in self.ordinals(word)? {
+                    let ip = ip_of(ordinal, self.ipv6);
+                    self.dns.addresses.insert(ordinal, vec![ip]);
+                }
+            }
+            Some(("lacks", list)) => {
+                self.dns.not_in_dns = self.ordinals(list)?.into_iter().collect()
+            }
+            Some(("unknown", list)) => {
+                self.dns.unknown = self.ordinals(list)?.into_iter().collect()
+            }
+            Some((ordinal, ips)) => {
+                let ips: Result<Vec<IpAddr>, String> =
+                    ips.split(',').map(|ip| self.ip(ip)).collect();
+                self.dns.addresses.insert(number(ordinal)?, ips?);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_note(&mut self, words: &[&str]) -> Result<(), String> {
+        self.volume = match words {
+            ["blank"] => Volume::Blank,
+            ["unreadable"] => Volume::Unreadable("Permission denied".to_owned()),
+            _ => {
+                let mut note = VolumeNote::default();
+                for word in words {
+                    match word.split_once('=').unwrap_or((word, "")) {
+                        ("member", "") => {
+                            note.member = true;
+                            note.cluster = self.policy.cluster.clone();
+                        }
+                        ("cluster", name) => note.cluster = name.to_owned(),
+                        ("pods", list) => {
+                            for ordinal in self.ordinals(list)? {
+                                note.pods.insert(node_id(&format!("p{ordinal}")), ordinal);
+                            }
+                        }
+                        ("pod", pair) => {
+                            let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
+                            note.pods.insert(node_id(id), number(ordinal)?);
+                        }
+                        ("gate", run_id) => note.gate_run_id = Some(run_id.to_owned()),
+                        ("timeout", ms) => note.node_timeout_ms = Some(number(ms)?),
+                        _ => return Err(format!("no such word: {word}")),
+                    }
+                }
+                Volume::Says(note)
+            }
+        };
+        Ok(())
+    }
+
+    fn read_file(&mut self, words: &[&str]) -> Result<(), String> {
+        self.file = match words {
+            ["missing"] => NodesFile::Missing,
+            ["unreadable"] => NodesFile::Unreadable("Permission denied".to_owned()),
+            ["torn"] => NodesFile::Torn("no final `vars` line".to_owned()),
+            [id] => {
+                let line = self.cluster_nodes(&[(*id).to_owned(), "me,master".to_owned()]);
+                NodesFile::Read(NodesConf {
+                    table: line.parse().map_err(|_| "no table")?,
+                    current_epoch: 0,
+                    last_vote_epoch: 0,
+                })
+            }
+            _ => return Err("takes one word".to_owned()),
+        };
+        Ok(())
+    }
+}
+
+/// Pod 7 is at 10.0.0.7, or at fd00::7.
+fn ip_of(ordinal: u32, ipv6: bool) -> IpAddr {
+    let text = if ipv6 {
+        format!("fd00::{ordinal:x}")
+    } else {
+        format!("10.0.0.{ordinal}")
+    };
+    text.parse().expect("an address")
+}
+
+fn hostname(ordinal: u32) -> String {
+    format!("redis-app-{ordinal}.redis.default.svc.cluster.local")
+}
+
+/// A short name as a node ID: its letters in hexadecimal, filled up with zeros.
+pub(crate) fn node_id(name: &str) -> NodeId {
+    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex:0<40}").parse().expect("a node ID")
+}
+
+/// The value of a word such as `name=value`.
+fn value_of<'a>(word: &'a str, name: &str) -> Option<&'a str> {
+    word.strip_prefix(name)?.strip_prefix('=')
+}
+
+/// A number, or what is wrong.
+pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
