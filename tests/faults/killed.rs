@@ -1,1 +1,181 @@
-//! Later.
+//! Agents that are killed: at any moment, for good, or asked to end.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Ending, Testbed, wait};
+
+use crate::common::*;
+
+/// How long agents are killed in all.
+const KILLING: Duration = Duration::from_secs(30);
+
+/// Small and seeded (xorshift64*), so that a run can be repeated with `FAULTS_SEED`.
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Result<Self> {
+        let seed = match std::env::var("FAULTS_SEED") {
+            Ok(text) => text.parse().context("FAULTS_SEED")?,
+            Err(_) => u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?,
+        };
+        println!("FAULTS_SEED={seed}");
+        Ok(Self(seed | 1))
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(drawn).unwrap_or(0) % limit
+    }
+}
+
+/// Kills and restarts agents while they form, at random, for up to some 1.5 s.
+async fn disturb(bed: &Testbed, chance: &mut Chance) -> Result<usize> {
+    let mut kills = 0;
+    for _ in 0..=chance.below(10) {
+        let pause = u64::try_from(chance.below(150))?;
+        // Not to wait for anything: a random instant is what this is about.
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let pod = bed.pod(chance.below(6))?;
+        pod.agent.kill().await?;
+        kills += 1;
+        if chance.below(2) == 0 {
+            pod.start_agent().await?;
+        }
+    }
+    for pod in bed.pods() {
+        if !pod.agent.is_running().await {
+            pod.start_agent().await?;
+        }
+    }
+    Ok(kills)
+}
+
+/// Scenario 61 and S13: whatever an agent was about to do, the next one goes on from there.
+#[tokio::test]
+async fn agents_killed_at_any_moment_of_forming_still_make_the_planned_cluster() -> Result<()> {
+    let mut chance = Chance::new()?;
+    let bed = bed("killed").build().await?;
+    let (began, mut clusters, mut kills) = (Instant::now(), 0, 0);
+    while began.elapsed() < KILLING {
+        bed.start_all().await?;
+        kills += disturb(&bed, &mut chance).await?;
+        formed_as_planned(&bed)
+            .await
+            .with_context(|| format!("cluster {clusters}, {kills} kills in all"))?;
+        for pod in bed.pods() {
+            bed.end_pod(pod.ordinal, Ending::Kill).await?;
+            pod.wipe_volume().await?;
+        }
+        clusters += 1;
+    }
+    println!("{clusters} clusters formed, {kills} agents killed");
+    bed.finish().await
+}
+
+/// Scenario 61: killed in the one moment in which the node timeout is shortened.
+#[tokio::test]
+async fn a_node_timeout_that_a_killed_agent_left_shortened_is_put_back() -> Result<()> {
+    let bed = bed("shortened").build().await?;
+    bed.start_all().await?;
+    let pod = bed.pod(1)?;
+    let caught = wait::until(Duration::from_secs(5), "it is shortened", async || {
+        let present = node_timeout(&pod).await?;
+        ensure!(present != "5000");
+        pod.agent.kill().await?;
+        Ok(present)
+    })
+    .await;
+    println!(
+        "killed at {caught:?}; without an agent it stays {:?}",
+        node_timeout(&pod).await
+    );
+    pod.start_agent().await?;
+    formed_as_planned(&bed).await?;
+    bed.finish().await
+}
+
+/// Scenario 61: no agent at all after forming, and Redis goes on, elections included.
+#[tokio::test]
+async fn redis_goes_on_when_every_agent_is_gone_for_good() -> Result<()> {
+    let bed = bed("no-agents")
+        .node_timeout(Duration::from_secs(2))
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("no-agents", 100).await?;
+    for pod in bed.pods() {
+        pod.agent.kill().await?;
+    }
+    bed.silent(QUIET).await?;
+    bed.whole(LONG).await?;
+    canary.intact(&bed).await?;
+
+    let master = bed.pod(1)?;
+    master.redis.kill().await?;
+    wait::until(LONG, "pod 4 is elected", async || {
+        let truth = bed.truth().await;
+        ensure!(truth.snapshot.masters() == [0, 2, 4], "{}", truth.snapshot);
+        Ok(())
+    })
+    .await?;
+    master.start_redis().await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(
+        after.ids() == before.ids() && after.replicas_of(4) == [1],
+        "{after}"
+    );
+    canary.intact(&bed).await?;
+
+    for pod in bed.pods() {
+        pod.start_agent().await?;
+    }
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    ensure!(bed.whole(LONG).await?.masters() == [0, 2, 4]);
+    bed.finish().await
+}
+
+/// SIGTERM to the agents alone: they end at once and cleanly, and Redis does not notice.
+#[tokio::test]
+async fn agents_asked_to_end_do_so_at_once_and_leave_redis_alone() -> Result<()> {
+    let (bed, before) = formed("sigterm").await?;
+    let seen = bed.writes_seen().await?;
+    for pod in bed.pods() {
+        let status = pod.agent.stop(Duration::from_secs(5)).await?;
+        ensure!(
+            status.is_some_and(|s| s.success()),
+            "{}: {status:?}",
+            pod.name
+        );
+    }
+    let news = bed.writes_seen().await?.since(&seen);
+    ensure!(news.is_empty(), "{news:?}");
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids() && after.replication() == before.replication());
+    bed.finish().await
+}
+
+/// A frozen agent: liveness must tell, and Redis and the others do not care.
+#[tokio::test]
+async fn a_frozen_agent_disturbs_nobody_and_recovers() -> Result<()> {
+    let (bed, _) = formed("frozen-agent").await?;
+    let pod = bed.pod(2)?;
+    pod.agent.freeze().await?;
+    wait::throughout(QUIET, "the others are ready", async || {
+        for ordinal in [0, 1, 3, 4, 5] {
+            bed.pod(ordinal)?.ready().await?;
+        }
+        Ok(())
+    })
+    .await?;
+    bed.whole(LONG).await?;
+    pod.agent.thaw().await?;
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
