@@ -6,6 +6,7 @@
 
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod adopt;
 pub mod announce;
 pub mod doubts;
 pub mod form;

@@ -12,10 +12,10 @@ const GAP: Duration = Duration::from_secs(5);
 
 /// Sets what differs, in one round. CONFIG works while Redis is loading.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
-    let config = match &scene.seen.own {
-        OwnRedis::Up(own) => own.config.as_ref(),
-        OwnRedis::Loading(_, config) => config.as_ref(),
-        OwnRedis::Silent(_) => None,
+    let (server, config) = match &scene.seen.own {
+        OwnRedis::Up(own) => (&own.server, &own.config),
+        OwnRedis::Loading(server, config) => (server, config),
+        OwnRedis::Silent(_) => return,
     };
     let Some(config) = config else { return };
     let policy = scene.policy;
@@ -41,7 +41,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         let Some(present) = present else { continue };
         if *present != value {
             let evidence = format!("it announces {present:?}");
-            let key = format!("announce {name}");
+            // A restarted Redis has lost what was set: it is told at once.
+            let key = format!("announce {name} {}", server.run_id);
             plan.act(key, GAP, Action::Announce { name, value }, evidence);
         }
     }

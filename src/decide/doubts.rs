@@ -12,7 +12,8 @@ use std::time::Duration;
 const REFRESH: Duration = Duration::from_millis(900);
 
 /// Asks about expected pods while there is no cluster; later about pods whose address in DNS and
-/// healthy line in the own table do not agree, and about IDs that belong to no known pod.
+/// healthy line in the own table do not agree, about all while the marker on the volume is another
+/// cluster's, and about IDs that belong to no known pod.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let Some(table) = scene.table() else { return };
     let by_ordinal: BTreeMap<u32, &NodeEntry> = table
@@ -40,7 +41,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
                     .socket()
                     .is_some_and(|socket| sockets.contains(&socket))
         });
-        if !agrees {
+        if !agrees || scene.marker_of_another().is_some() {
             wonder(scene, plan, sockets);
         }
     }

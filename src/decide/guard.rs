@@ -1,5 +1,6 @@
 //! What must hold before any rule may change the topology.
 
+use super::adopt;
 use super::plan::Plan;
 use super::scene::{Scene, verify};
 use crate::model::identity::NodeId;
@@ -48,12 +49,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         );
         return None;
     }
-    if let Some(other) = scene.marker_of_another() {
+    if let Some(other) = adopt::marker_in_doubt(scene) {
         plan.block(
             ReasonCode::VolumeOfAnotherCluster,
             format!(
                 "the volume is marked as a member of {other}, and this pod belongs to {}; nothing is \
-                 changed until a person decides which is right",
+                 changed until all nodes of that cluster answer as pods of this one, or a person \
+                 has put the right volume here",
                 scene.policy.cluster
             ),
         );

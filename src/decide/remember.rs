@@ -3,7 +3,7 @@
 
 use super::plan::Plan;
 use super::scene::Scene;
-use super::{form, hasten};
+use super::{adopt, form, hasten};
 use crate::model::decision::Action;
 use crate::model::observation::{Stage, Volume, VolumeNote};
 use crate::model::reason::ReasonCode;
@@ -23,8 +23,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         );
     }
     // The marker of another cluster is what a person has to see.
-    let not_ours =
-        matches!(scene.seen.volume, Volume::Unreadable(_)) || scene.marker_of_another().is_some();
+    let not_ours = matches!(scene.seen.volume, Volume::Unreadable(_))
+        || adopt::marker_in_doubt(scene).is_some();
     if not_ours || scene.own.is_none() {
         return;
     }
