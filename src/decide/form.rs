@@ -19,6 +19,9 @@ use std::time::Duration;
 const MEET_GAP: Duration = Duration::from_millis(1200);
 /// Once is enough; again only for a forming that does not come to its end.
 const TELL_GAP: Duration = Duration::from_secs(60);
+/// How long a peer's agent may take to give its Redis a config epoch, which works only before the
+/// first MEET. Nothing is lost without: Redis makes equal epochs of masters differ by itself.
+const EPOCH_GRACE: Duration = Duration::from_millis(300);
 /// A command that was refused is not repeated sooner.
 const RETRY_GAP: Duration = Duration::from_millis(300);
 
@@ -288,7 +291,11 @@ fn introduce(
         let entry = table.get(&peer.facts.id);
         let known = entry.is_some_and(|node| !node.flags.handshake());
         let (id, pod) = (peer.facts.id, &peer.claim.pod);
-        if !known {
+        let waited = scene.memory.forming_since.unwrap_or(scene.seen.now);
+        let in_grace = scene.seen.now - waited < EPOCH_GRACE;
+        if !known && in_grace && peer.facts.epoch == 0 && peer.facts.knows.is_empty() {
+            plan.ask(peer.socket, Duration::ZERO);
+        } else if !known {
             let evidence = format!("{id} answers there, verified as {pod}");
             let action = super::invite::meet(scene, peer);
             plan.act(format!("meet {ordinal}"), MEET_GAP, action, evidence);

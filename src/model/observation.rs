@@ -153,6 +153,8 @@ pub struct PeerFacts {
     pub master: Option<NodeId>,
     /// The slots that it owns.
     pub slots: SlotSet,
+    /// Its config epoch; 0 until it has been given one.
+    pub epoch: u64,
     /// The other nodes in its table, those in handshake left out.
     pub knows: BTreeSet<NodeId>,
     /// Keys in all its databases.

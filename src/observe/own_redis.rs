@@ -85,6 +85,7 @@ fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
             .unwrap_or(me.address.port.saturating_add(10000)),
         master: me.master,
         slots: me.slots.clone(),
+        epoch: me.epoch,
         knows: table.others().map(|node| node.id).collect(),
         keys: server.keys,
     })

@@ -126,12 +126,14 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         master,
         knows,
         mostly(0u64, 1u64..9),
+        0..9u64,
     )
-        .prop_map(|(id, slots, master, knows, keys)| PeerFacts {
+        .prop_map(|(id, slots, master, knows, keys, epoch)| PeerFacts {
             id,
             bus_port: 16379,
             master,
             slots,
+            epoch,
             knows,
             keys,
         });
