@@ -17,7 +17,7 @@ demo: redis-server release ## Watch a cluster form on this machine, without Kube
 	@PODS=$(PODS) MASTERS=$(MASTERS) AGENT=$(STATIC) cargo run --quiet --package testbed --bin demo
 
 test: redis-server ## Run every test, also those with real Redis servers.
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
 	AGENT=$(STATIC) cargo run --release --package testbed --bin bench
