@@ -1,3 +1,5 @@
+//! Tables and files of every format, and properties: no text panics, printing then parsing is the identity.
+
 use super::*;
 use proptest::prelude::*;
 
