@@ -12,6 +12,7 @@ pub mod doubts;
 pub mod form;
 pub mod guard;
 pub mod hasten;
+pub mod heal;
 pub mod invite;
 pub mod join;
 pub mod memory;
@@ -39,6 +40,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
     if let Some(cleared) = guard::rule(&scene, &mut plan) {
+        heal::rule(&scene, &cleared, &mut plan);
         form::rule(&scene, &cleared, &mut plan);
         join::rule(&scene, &cleared, &mut plan);
         invite::rule(&scene, &cleared, &mut plan);

@@ -4,7 +4,7 @@ use super::adopt;
 use super::plan::Plan;
 use super::scene::{Scene, verify};
 use crate::model::identity::NodeId;
-use crate::model::observation::{Stage, Volume};
+use crate::model::observation::{PeerRedis, Stage, Volume};
 use crate::model::reason::ReasonCode;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,19 +64,33 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     Some(Cleared(()))
 }
 
-/// A node ID that answers for more than one ordinal, this pod's own included.
+/// A node ID that answers for more than one ordinal, or from more than one process, this pod's own
+/// included.
 fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>)> {
-    let mut ordinals: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
-    if let Some(me) = scene.me {
-        ordinals.insert(me.id, BTreeSet::from([scene.policy.me.ordinal]));
+    type Places = (BTreeSet<u32>, BTreeSet<String>, Vec<String>);
+    let mut places: BTreeMap<NodeId, Places> = BTreeMap::new();
+    if let (Some(own), Some(me)) = (scene.own, scene.me) {
+        let (ordinals, runs, names) = places.entry(me.id).or_default();
+        ordinals.insert(scene.policy.me.ordinal);
+        runs.insert(own.server.run_id.clone());
+        names.push(scene.policy.me.to_string());
     }
     for (socket, answer) in &scene.memory.answers {
-        if let Ok(peer) = verify(scene.policy, *socket, answer) {
-            let same = ordinals.entry(peer.facts.id).or_default();
-            same.insert(peer.ordinal);
-        }
+        let PeerRedis::Up(facts) = &answer.redis else {
+            continue;
+        };
+        let (ordinals, runs, names) = places.entry(facts.id).or_default();
+        let verified = verify(scene.policy, *socket, answer);
+        ordinals.extend(verified.as_ref().map(|peer| peer.ordinal).ok());
+        runs.insert(facts.run_id.clone());
+        let pod = verified.map_or_else(
+            |_| "a Redis".to_owned(),
+            |peer| scene.policy.pod(peer.ordinal),
+        );
+        names.push(format!("{pod} at {socket}"));
     }
-    let (id, same) = ordinals.into_iter().find(|(_, same)| same.len() > 1)?;
-    let pods = same.into_iter().map(|ordinal| scene.policy.pod(ordinal));
-    Some((id, pods.collect()))
+    let mut doubled = places.into_iter();
+    let (id, (_, _, names)) =
+        doubled.find(|(_, (ordinals, runs, _))| ordinals.len() > 1 || runs.len() > 1)?;
+    Some((id, names))
 }

@@ -147,6 +147,8 @@ pub enum PeerRedis {
 pub struct PeerFacts {
     /// Its node ID.
     pub id: NodeId,
+    /// Which start of which process it is: two at once with one node ID are a clone (S10).
+    pub run_id: String,
     /// Its cluster bus port.
     pub bus_port: u16,
     /// The master that it replicates.

@@ -54,6 +54,11 @@ impl World {
             at: self.now,
             facts: PeerFacts {
                 id,
+                run_id: if ordinal == self.policy.me.ordinal {
+                    self.facts.server.run_id.clone()
+                } else {
+                    format!("run of p{ordinal}")
+                },
                 bus_port: 16379,
                 master: None,
                 slots: SlotSet::default(),
@@ -107,6 +112,7 @@ impl World {
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
             ("keys", keys) => facts.keys = number(keys)?,
+            ("run", run_id) => facts.run_id = run_id.to_owned(),
             ("epoch", epoch) => facts.epoch = number(epoch)?,
             ("bus", port) => facts.bus_port = number(port)?,
             ("of", id) => facts.master = Some(node_id(id)),

@@ -24,7 +24,7 @@ pub(crate) struct World {
     pub(crate) now: u64,
     ipv6: bool,
     redis: Answering,
-    facts: OwnFacts,
+    pub(crate) facts: OwnFacts,
     /// The table's lines, in the words of the scenario.
     table: Vec<Vec<String>>,
     dns: PeersSeen,

@@ -26,6 +26,10 @@ impl World {
     }
 
     fn read_redis_word(&mut self, word: &str) -> Result<(), String> {
+        let dialled = match word.strip_prefix("dials=") {
+            Some(ip) => Some(self.ip(ip)?.to_string()),
+            None => None,
+        };
         let facts = &mut self.facts;
         let replica = &mut facts.server.replica;
         match word.split_once('=').unwrap_or((word, "")) {
@@ -38,7 +42,11 @@ impl World {
                 replica.syncing = left != "no";
                 replica.sync_left_bytes = left.parse().ok();
             }
-            ("dials", host) => replica.get_or_insert_default().master_host = host.to_owned(),
+            ("dials", _) => {
+                let replica = replica.get_or_insert_default();
+                replica.master_host = dialled.unwrap_or_default();
+                replica.master_port = 6379;
+            }
             ("read", bytes) => replica.get_or_insert_default().read_offset = number(bytes)?,
             ("applied", bytes) => replica.get_or_insert_default().applied_offset = number(bytes)?,
             ("offset", pair) => {
