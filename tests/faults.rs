@@ -20,6 +20,8 @@ mod addresses;
 mod dns;
 #[path = "faults/forming.rs"]
 mod forming;
+#[path = "faults/healing.rs"]
+mod healing;
 #[path = "faults/killed.rs"]
 mod killed;
 #[path = "faults/lifecycle.rs"]
