@@ -33,7 +33,7 @@ pub struct Memory {
     /// The `run_id` of the own Redis, when it last answered.
     pub run_id: String,
     /// Nodes that the own Redis had in its table when it was first seen after its start, with the
-    /// time of their last answer then, as long as no later one has come. Redis shows a node as
+    /// time of their last answer then, as long as no other one has come. Redis shows a node as
     /// connected while it still dials, and loads a time of answer from nodes.conf that none gave.
     pub unheard: BTreeMap<NodeId, u64>,
     /// Since when the own table gives every slot an owner.
@@ -126,7 +126,7 @@ impl Memory {
         } else {
             self.unheard.retain(|id, pong| {
                 let node = own.table.get(id);
-                node.is_some_and(|node| node.pong_received <= *pong)
+                node.is_some_and(|node| node.pong_received == *pong)
             });
         }
     }
