@@ -65,7 +65,9 @@ fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let verified = scene.memory.answers.get(&socket).is_some_and(|answer| {
         matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == master.id && !facts.slots.is_empty())
     });
-    if !verified {
+    // A cluster without agents may have met this pod; what is not one of its pods is not its master.
+    let ours = scene.ordinal_of(&master.id).is_some();
+    if !verified || !ours {
         plan.ask(socket, Duration::ZERO);
         return;
     }
