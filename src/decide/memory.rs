@@ -42,8 +42,8 @@ pub struct Memory {
     pub took_slots_at: Option<Moment>,
     /// The `run_id` of the Redis that passed the start gate. Also on the volume.
     pub gate_run_id: Option<String>,
-    /// Since when this node has not been ready, without a break.
-    pub unready_since: Option<Moment>,
+    /// Since when this node has not been a ready member, without a break.
+    pub restless_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
 }
