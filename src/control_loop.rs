@@ -263,13 +263,14 @@ impl ControlLoop {
                     }
                 }
                 Outcome::Refused(refusal) => {
-                    tracing::warn!(
-                        action = action.name(),
-                        evidence,
-                        error = refusal.error,
-                        "could not {action}"
-                    );
-                    self.last.refusals.push((now, refusal));
+                    if refused_anew(&mut self.last.refusals, now, &refusal) {
+                        tracing::warn!(
+                            action = action.name(),
+                            evidence,
+                            error = refusal.error,
+                            "could not {action}"
+                        );
+                    }
                 }
                 Outcome::NotWritten(error) => {
                     if self.last.volume_error.as_ref() != Some(&error) {
@@ -298,10 +299,39 @@ impl ControlLoop {
 }
 
 /// The only clock that the agent's judgement ever sees.
+/// Keeps a refusal, once however often it is repeated, and says whether it is new.
+fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusal) -> bool {
+    let before = kept.len();
+    kept.retain(|(_, known)| known != refusal);
+    let anew = kept.len() == before;
+    kept.push((now, refusal.clone()));
+    anew
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "this is the one place that reads a clock"
 )]
 fn clock() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_is_repeated_is_kept_once_and_logged_once() {
+        let refusal = |error: &str| Refusal {
+            action: "meet".to_owned(),
+            error: error.to_owned(),
+        };
+        let mut kept = Vec::new();
+        assert!(refused_anew(&mut kept, Moment(1000), &refusal("ERR a")));
+        assert!(!refused_anew(&mut kept, Moment(1300), &refusal("ERR a")));
+        assert!(refused_anew(&mut kept, Moment(1600), &refusal("ERR b")));
+        assert!(!refused_anew(&mut kept, Moment(1900), &refusal("ERR a")));
+        let times: Vec<u64> = kept.iter().map(|(at, _)| at.0).collect();
+        assert_eq!(times, [1600, 1900]);
+    }
 }
