@@ -12,8 +12,8 @@ pub fn marker_in_doubt<'a>(scene: &Scene<'a>) -> Option<&'a str> {
 }
 
 /// Every node of the own table that is not gone, and every slot owner, is this pod's or a verified
-/// pod of this cluster (S1). A node that Redis reaches at another address than the verified one is
-/// a second one with that ID: the original of a cloned volume (S10).
+/// pod of this cluster (S1). A node at another address than the verified one, not even suspected, may be
+/// a second one with that ID: the original of a cloned volume (S10), dialled or not yet.
 fn moved_here_whole(scene: &Scene<'_>) -> bool {
     let (Some(table), Some(me)) = (scene.table(), scene.me) else {
         return false;
@@ -27,7 +27,7 @@ fn moved_here_whole(scene: &Scene<'_>) -> bool {
     let somebody = here.peek().is_some() || scene.policy.expected() == 1;
     let verified = |node: &NodeEntry| {
         let peer = scene.peer_with_id(&node.id);
-        peer.is_some_and(|peer| !node.healthy() || node.socket() == Some(peer.socket))
+        peer.is_some_and(|peer| node.flags.doubtful() || node.socket() == Some(peer.socket))
     };
     has_part && somebody && table.covers_all_slots() && here.all(verified)
 }

@@ -1,6 +1,7 @@
 //! Every node announces its pod's own address and names. Without it a node whose address changed
 //! keeps showing the old one in its own table, and sends clients there.
 
+use super::guard;
 use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::decision::Action;
@@ -12,6 +13,9 @@ const GAP: Duration = Duration::from_secs(5);
 
 /// Sets what differs, in one round. CONFIG works while Redis is loading.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
+    if guard::foreign_in_table(scene).is_some() {
+        return;
+    }
     let (server, config) = match &scene.seen.own {
         OwnRedis::Up(own) => (&own.server, &own.config),
         OwnRedis::Loading(server, config) => (server, config),

@@ -75,10 +75,13 @@ fn somebody_is_member(scene: &Scene<'_>) -> bool {
         .any(|peer| peer.claim.stage == Some(Stage::Member))
 }
 
-/// All expected peers, verified and of the same shape; otherwise the reason goes into the plan.
+/// All expected peers, verified and of the same shape; otherwise the reason goes into the plan. A
+/// pod beyond the shape that DNS names is waited for as well: its volume may have the marker (S3).
 fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, Peer<'a>>> {
-    let expected = scene.policy.expected_peers();
-    let missing: Vec<u32> = expected
+    let in_dns = scene.seen.dns.addresses.keys().copied();
+    let beyond = in_dns.filter(|k| *k >= scene.policy.expected() && *k != scene.policy.me.ordinal);
+    let waited_for = scene.policy.expected_peers().chain(beyond);
+    let missing: Vec<u32> = waited_for
         .filter(|k| !scene.peers.get(k).is_some_and(Peer::knows_its_stage))
         .collect();
     if !missing.is_empty() {

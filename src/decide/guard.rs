@@ -7,6 +7,7 @@ use crate::model::identity::NodeId;
 use crate::model::observation::{PeerRedis, Stage, Volume};
 use crate::model::reason::ReasonCode;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
@@ -15,10 +16,8 @@ pub struct Cleared(());
 /// two pods have one node ID (S10), while what the volume says cannot be read or is another
 /// cluster's, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
-    let table = scene.table()?;
-    let mut foreign = scene.memory.foreign.iter();
-    let in_table = foreign.find(|(id, _)| table.get(id).is_some());
-    if let Some((id, (cluster, socket))) = in_table {
+    scene.table()?;
+    if let Some((id, (cluster, socket))) = foreign_in_table(scene) {
         plan.block(
             ReasonCode::ForeignNode,
             format!(
@@ -62,6 +61,14 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         return None;
     }
     Some(Cleared(()))
+}
+
+/// A node of another cluster in the own table: then Redis is told nothing, but for the node timeout
+/// that a cut-off hastening left short (S9).
+pub fn foreign_in_table<'a>(scene: &Scene<'a>) -> Option<(&'a NodeId, &'a (String, SocketAddr))> {
+    let table = scene.table()?;
+    let mut foreign = scene.memory.foreign.iter();
+    foreign.find(|(id, _)| table.get(id).is_some())
 }
 
 /// A node ID that answers for more than one ordinal, or from more than one process, this pod's own

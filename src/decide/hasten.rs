@@ -4,6 +4,7 @@
 //! only at the very end of the shortest delay: for [`HOLD_MS`], in one write that the server
 //! itself ends. Should the agent die within that, the note on the volume brings the value back.
 
+use super::guard;
 use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::decision::Action;
@@ -90,5 +91,6 @@ fn due(scene: &Scene<'_>, own: &OwnFacts) -> bool {
     let took = scene.memory.took_slots_at;
     let waited = took.is_some_and(|at| scene.seen.now - at >= DELAY);
     let whole = own.table.covers_all_slots() && own.table.settled().all(|node| node.healthy());
-    pending(scene, own) && waited && whole
+    let foreign = guard::foreign_in_table(scene).is_some();
+    pending(scene, own) && waited && whole && !foreign
 }

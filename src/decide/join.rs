@@ -11,6 +11,9 @@ use crate::model::reason::ReasonCode;
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_secs(1);
+/// Who introduces this pod, or takes its former slots over, may be a pod that is still to be
+/// created: members in a minority introduce nobody.
+const SOMEBODY: [Option<u32>; 1] = [None];
 
 /// Waits for an introduction, then picks a master, has it asked, and replicates it.
 pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
@@ -28,20 +31,16 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     }
     plan.hurry();
     if let Some(old) = old_identity(scene, &own.table) {
-        plan.block(
-            ReasonCode::OldIdentityOwnsSlots,
-            format!(
-                "this pod's former node {} still owns slots {}; waiting until a replica has taken them over",
-                old.id, old.slots
-            ),
+        let message = format!(
+            "this pod's former node {} still owns slots {}; waiting until a replica has taken them over",
+            old.id, old.slots
         );
+        plan.block_on(ReasonCode::OldIdentityOwnsSlots, message, &SOMEBODY);
         return;
     }
     if own.table.others().next().is_none() {
-        plan.block(
-            ReasonCode::WaitingForCluster,
-            "waiting for a member to introduce this new node",
-        );
+        let message = "waiting for a member to introduce this new node".to_owned();
+        plan.block_on(ReasonCode::WaitingForCluster, message, &SOMEBODY);
         return;
     }
     plan.block(ReasonCode::Joining, "this new node is becoming a replica");
@@ -65,7 +64,9 @@ fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let verified = scene.memory.answers.get(&socket).is_some_and(|answer| {
         matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == master.id && !facts.slots.is_empty())
     });
-    if !verified {
+    // A cluster without agents may have met this pod; what is not one of its pods is not its master.
+    let ours = scene.ordinal_of(&master.id).is_some();
+    if !verified || !ours {
         plan.ask(socket, Duration::ZERO);
         return;
     }

@@ -32,8 +32,10 @@ pub struct Memory {
     pub written: BTreeMap<String, Moment>,
     /// The `run_id` of the own Redis, when it last answered.
     pub run_id: String,
+    /// The `run_id` of the own Redis, when it was last seen loading: it dials nobody until it is done.
+    pub loading_run_id: String,
     /// Nodes that the own Redis had in its table when it was first seen after its start, with the
-    /// time of their last answer then, as long as no later one has come. Redis shows a node as
+    /// time of their last answer then, as long as no other one has come. Redis shows a node as
     /// connected while it still dials, and loads a time of answer from nodes.conf that none gave.
     pub unheard: BTreeMap<NodeId, u64>,
     /// Since when the own table gives every slot an owner.
@@ -42,8 +44,8 @@ pub struct Memory {
     pub took_slots_at: Option<Moment>,
     /// The `run_id` of the Redis that passed the start gate. Also on the volume.
     pub gate_run_id: Option<String>,
-    /// Since when this node has not been ready, without a break.
-    pub unready_since: Option<Moment>,
+    /// Since when this node has not been a ready member, without a break.
+    pub restless_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
 }
@@ -74,6 +76,9 @@ impl Memory {
             }
         }
         next.learn_who_is_who(policy);
+        if let OwnRedis::Loading(server, _) = &seen.own {
+            next.loading_run_id.clone_from(&server.run_id);
+        }
         if let OwnRedis::Up(own) = &seen.own {
             next.learn_slots(seen.now, own);
             next.learn_heard(own);
@@ -120,13 +125,14 @@ impl Memory {
             let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
             let young_ms = timeout_ms.unwrap_or(NODE_TIMEOUT_MS).saturating_mul(2);
             let passed = self.gate_run_id.as_ref() == Some(&self.run_id);
-            let young = !passed && own.server.uptime_s.saturating_mul(1000) < young_ms;
+            let loaded_now = self.loading_run_id == self.run_id;
+            let young = loaded_now || own.server.uptime_s.saturating_mul(1000) < young_ms;
             let pongs = others.map(|node| (node.id, node.pong_received));
-            self.unheard = pongs.filter(|_| young).collect();
+            self.unheard = pongs.filter(|_| young && !passed).collect();
         } else {
             self.unheard.retain(|id, pong| {
                 let node = own.table.get(id);
-                node.is_some_and(|node| node.pong_received <= *pong)
+                node.is_some_and(|node| node.pong_received == *pong)
             });
         }
     }

@@ -150,7 +150,9 @@ impl Plan {
     pub fn conclude(mut self, scene: &Scene<'_>) -> (Memory, Decision) {
         let reasons = self.reasons(scene);
         let ready = is_ready(&reasons);
-        self.memory.unready_since = (!ready).then(|| self.memory.unready_since.unwrap_or(self.now));
+        let restless = !ready || scene.stage != Stage::Member;
+        let since = self.memory.restless_since.unwrap_or(self.now);
+        self.memory.restless_since = restless.then_some(since);
         let decision = Decision {
             next_round_in: self.pace(scene),
             actions: self.actions,
@@ -168,7 +170,7 @@ impl Plan {
     pub fn pace(&self, scene: &Scene<'_>) -> Duration {
         let unready = !is_ready(&self.reasons(scene));
         let restless = unready || scene.stage != Stage::Member;
-        let since = self.memory.forming_since.or(self.memory.unready_since);
+        let since = self.memory.forming_since.or(self.memory.restless_since);
         let in_haste = since.is_none_or(|since| self.now - since < HASTE);
         match (self.hurry, restless, in_haste) {
             (true, _, true) => SOON,
