@@ -8,10 +8,10 @@ use crate::decide::memory::Memory;
 use crate::decide::policy::Policy;
 use crate::model::decision::{Action, Decision, Planned};
 use crate::model::observation::{Observation, OwnRedis, Refusal};
-use crate::model::peers::PeersSeen;
 use crate::model::time::Moment;
 use crate::observe::doubted_peers::DoubtedPeers;
 use crate::observe::folder_watch::FolderWatch;
+use crate::observe::peer_watch::PeerWatch;
 use crate::observe::peers::{NotADnsName, PeerFinder, PeerNames};
 use crate::observe::{nodes_conf, own_redis};
 use crate::publish::heartbeat::Heartbeat;
@@ -48,7 +48,7 @@ pub struct ControlLoop {
     credentials: CredentialStore,
     read: ReadLink,
     write: WriteLink,
-    finder: PeerFinder,
+    peers: PeerWatch,
     doubted: DoubtedPeers,
     watch: FolderWatch,
     note: NoteFile,
@@ -61,7 +61,6 @@ pub struct ControlLoop {
 struct Last {
     decision: Option<Decision>,
     was_replica: bool,
-    dns: Option<(Moment, PeersSeen)>,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
     logged: String,
@@ -101,7 +100,7 @@ impl ControlLoop {
             read: ReadLink::new(host, port, OWN_REDIS, current.clone()),
             write: WriteLink::new(host, port, OWN_REDIS, current),
             credentials,
-            finder: PeerFinder::new(config.dns_server, &names, DNS_TIMEOUT)?,
+            peers: PeerWatch::new(PeerFinder::new(config.dns_server, &names, DNS_TIMEOUT)?),
             doubted: DoubtedPeers::new(config.http_addr.port()),
             watch: FolderWatch::new(&config.nodes_conf),
             note: NoteFile::new(&config.data_dir),
@@ -166,29 +165,15 @@ impl ControlLoop {
         } else {
             DNS_EVERY
         };
-        let remembered = self
-            .last
-            .dns
-            .take()
-            .filter(|(at, _)| now - *at < dns_age_max);
-        let find = async {
-            match remembered {
-                Some(known) => known,
-                None => (
-                    now,
-                    self.finder
-                        .find(self.policy.expected_peers(), ask_missing)
-                        .await,
-                ),
-            }
-        };
-        let ((dns_at, dns), own, answers) = tokio::join!(
+        let find = self
+            .peers
+            .peers(now, dns_age_max, self.policy.expected_peers(), ask_missing);
+        let (dns, own, answers) = tokio::join!(
             find,
             own_redis::read(&mut self.read, self.last.was_replica),
             self.doubted.ask(&ask, &credentials, now),
         );
         self.last.was_replica = matches!(&own, OwnRedis::Up(own) if own.server.replica.is_some());
-        self.last.dns = Some((dns_at, dns.clone()));
         self.last
             .refusals
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
@@ -245,7 +230,14 @@ impl ControlLoop {
     }
 
     async fn act(&mut self, actions: &[Planned]) {
-        for Planned { action, evidence } in actions {
+        for planned in actions {
+            let Planned {
+                action, evidence, ..
+            } = planned;
+            if planned.not_after.is_some_and(|last| self.now() > last) {
+                tracing::debug!(action = action.name(), evidence, "too late to {action}");
+                continue;
+            }
             if self.policy.dry_run {
                 if self.last.dry_logged.insert(action.to_string()) {
                     tracing::info!(action = action.name(), evidence, "would {action}");
@@ -298,7 +290,6 @@ impl ControlLoop {
     }
 }
 
-/// The only clock that the agent's judgement ever sees.
 /// Keeps a refusal, once however often it is repeated, and says whether it is new.
 fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusal) -> bool {
     let before = kept.len();
@@ -308,6 +299,7 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
     anew
 }
 
+/// The only clock that the agent's judgement ever sees.
 #[allow(
     clippy::disallowed_methods,
     reason = "this is the one place that reads a clock"
@@ -317,65 +309,4 @@ fn clock() -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_that_is_repeated_is_kept_once_and_logged_once() {
-        let refusal = |error: &str| Refusal {
-            action: "meet".to_owned(),
-            error: error.to_owned(),
-        };
-        let mut kept = Vec::new();
-        assert!(refused_anew(&mut kept, Moment(1000), &refusal("ERR a")));
-        assert!(!refused_anew(&mut kept, Moment(1300), &refusal("ERR a")));
-        assert!(refused_anew(&mut kept, Moment(1600), &refusal("ERR b")));
-        assert!(!refused_anew(&mut kept, Moment(1900), &refusal("ERR a")));
-        let times: Vec<u64> = kept.iter().map(|(at, _)| at.0).collect();
-        assert_eq!(times, [1600, 1900]);
-    }
-
-    /// S1: what is acted on is no older than a second. A nameserver that does not answer makes it so:
-    /// the peers are asked when the round begins, and the round acts when DNS has been given up.
-    #[tokio::test]
-    #[ignore = "not so today: see the review; run with --ignored"]
-    async fn a_round_acts_within_a_second_of_its_questions() {
-        let nameserver = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
-        let address = nameserver.local_addr().expect("an address");
-        let _tcp = std::net::TcpListener::bind(address).expect("bound");
-        let data = tempfile::tempdir().expect("a folder");
-        let folder = data.path().display().to_string();
-        let args = [
-            "redis-sidecar",
-            "--pod-name=redis-app-0",
-            "--pod-ip=127.0.0.1",
-            "--headless-service=redis",
-            "--redis-port=1",
-            &format!("--dns-server={address}"),
-            &format!("--data-dir={folder}"),
-        ];
-        let surroundings = crate::config::Surroundings {
-            env: &|_| None,
-            hostname: &|| None,
-            log_to_terminal: false,
-        };
-        let config = Config::load(args.map(Into::into), surroundings).expect("a configuration");
-        let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
-        let outlets = Outlets {
-            publisher,
-            heartbeat: Heartbeat::new(),
-            counters: Counters::new(),
-        };
-        let mut control_loop = ControlLoop::new(config, outlets).expect("a loop");
-        let seen = control_loop.observe(false).await;
-        let (_, mut decision) = decide(&control_loop.policy, &control_loop.memory, &seen);
-        decision.ask_missing = true;
-        control_loop.last.decision = Some(decision);
-        let seen = control_loop.observe(false).await;
-        let age = control_loop.now() - seen.now;
-        assert!(
-            age <= crate::decide::memory::FRESH,
-            "decides on answers {age:?} old, as if 0 s old"
-        );
-    }
-}
+mod tests;

@@ -6,5 +6,6 @@ pub mod folder_watch;
 pub mod nodes_conf;
 pub mod own_redis;
 pub mod peer_http;
+pub mod peer_watch;
 pub mod peers;
 pub mod resolv_conf;

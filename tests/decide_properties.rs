@@ -64,6 +64,18 @@ fn check(
     };
     for planned in &decision.actions {
         prop_assert!(!planned.evidence.is_empty(), "an action without evidence");
+        let rests = matches!(
+            planned.action,
+            Action::Meet { .. } | Action::Replicate { .. }
+        );
+        let newest = answers.values().map(|answer| answer.at.0).max();
+        prop_assert_eq!(rests, rests && planned.not_after.is_some());
+        if let Some(last) = planned.not_after {
+            prop_assert!(
+                last.0 <= newest.unwrap_or(0) + 1000,
+                "S1: acts on old answers"
+            );
+        }
         match &planned.action {
             Action::Meet { pod, ip, port, .. } => {
                 let answer = answers.get(&SocketAddr::new(*ip, *port));

@@ -1,8 +1,8 @@
 //! Where the rules put their actions and findings, and how these become the decision. The rate
 //! limit of every write is here (S12), and so is the one exception of readiness.
 
-use super::memory::Memory;
-use super::scene::Scene;
+use super::memory::{FRESH, Memory};
+use super::scene::{Scene, answered_id};
 use crate::model::decision::{Action, Decision, Planned};
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
@@ -19,6 +19,9 @@ const RESTLESS: Duration = Duration::from_millis(200);
 const STEADY: Duration = Duration::from_secs(1);
 /// For how long haste makes sense.
 const HASTE: Duration = Duration::from_secs(30);
+
+/// Nobody has answered what this action rests on.
+struct Unproved;
 
 /// A decision in the making.
 pub struct Plan {
@@ -65,9 +68,40 @@ impl Plan {
         if recent.is_some_and(|at| self.now - *at < gap) {
             return;
         }
+        let Ok(not_after) = self.rests_until(&action) else {
+            return;
+        };
         self.memory.written.insert(key, self.now);
-        let evidence = evidence.into();
-        self.actions.push(Planned { action, evidence });
+        self.actions.push(Planned {
+            action,
+            evidence: evidence.into(),
+            not_after,
+        });
+    }
+
+    /// Until when the answers hold that an action rests on; an error where there are none, and then
+    /// there is no such action (S1, S3, S5).
+    fn rests_until(&self, action: &Action) -> Result<Option<Moment>, Unproved> {
+        let answers = &self.memory.answers;
+        let at = match action {
+            Action::Meet { ip, port, .. } => answers
+                .get(&SocketAddr::new(*ip, *port))
+                .map(|answer| answer.at),
+            Action::Replicate { master, .. } => {
+                let mut from = answers.values().filter(|a| answered_id(a) == Some(*master));
+                from.next().map(|answer| answer.at)
+            }
+            Action::SetConfigEpoch(_) | Action::AddSlots { .. } => {
+                let oldest = answers.values().map(|answer| answer.at).min();
+                // A cluster of one pod asks nobody.
+                return Ok(oldest.map(|at| at + FRESH));
+            }
+            Action::Announce { .. }
+            | Action::Hasten { .. }
+            | Action::RestoreNodeTimeout(_)
+            | Action::Remember(_) => return Ok(None),
+        };
+        at.map(|at| Some(at + FRESH)).ok_or(Unproved)
     }
 
     /// A finding that only this node can end.

@@ -5,6 +5,7 @@ use crate::model::node_table::NodeEntry;
 use crate::model::observation::{Stage, VolumeNote};
 use crate::model::reason::Reason;
 use crate::model::slots::SlotSet;
+use crate::model::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -93,6 +94,8 @@ pub struct Planned {
     pub action: Action,
     /// Why, in words.
     pub evidence: String,
+    /// When the answers that it rests on get too old for it (S1); `None` where it rests on none.
+    pub not_after: Option<Moment>,
 }
 
 /// Something the agent does to its own Redis or its own volume. There is no action on any other
