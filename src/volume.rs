@@ -52,6 +52,7 @@ impl NoteFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_is_written_is_read_back_and_garbage_is_unknown() {
@@ -68,6 +69,7 @@ mod tests {
                 3,
             )]
             .into(),
+            foreign: BTreeMap::new(),
             gate_run_id: Some("x".to_owned()),
             node_timeout_ms: Some(5000),
         };

@@ -26,10 +26,10 @@ pub struct Memory {
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
-    /// they answered; kept until they are gone from the table (S9).
+    /// they answered; kept until they are gone from the table (S9). Also on the volume.
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
-    /// When each kind of write was last ordered.
-    pub written: BTreeMap<String, Moment>,
+    /// When each kind of write was last ordered, and how many times in a row.
+    pub written: BTreeMap<String, (Moment, u32)>,
     /// The `run_id` of the own Redis, when it last answered.
     pub run_id: String,
     /// The `run_id` of the own Redis, when it was last seen loading: it dials nobody until it is done.
@@ -65,11 +65,14 @@ impl Memory {
         next.asked
             .retain(|_, at| seen.now - *at < Duration::from_secs(60));
         next.written
-            .retain(|_, at| seen.now - *at < Duration::from_secs(600));
+            .retain(|_, (at, _)| seen.now - *at < Duration::from_secs(600));
 
         if let Volume::Says(note) = &seen.volume {
             for (id, ordinal) in &note.pods {
                 next.pods.entry(*id).or_insert(*ordinal);
+            }
+            for (id, seen) in &note.foreign {
+                next.foreign.entry(*id).or_insert_with(|| seen.clone());
             }
             if next.gate_run_id.is_none() {
                 next.gate_run_id.clone_from(&note.gate_run_id);

@@ -17,6 +17,10 @@ const SOON: Duration = Duration::from_millis(25);
 const RESTLESS: Duration = Duration::from_millis(200);
 /// In steady state, and after a minute without progress.
 const STEADY: Duration = Duration::from_secs(1);
+/// So many times a write is ordered at its own pace; after that at half of it, a quarter and so on.
+const EAGER: u32 = 4;
+/// No write waits longer than this, unless its own gap is longer.
+const GAP_MAX: Duration = Duration::from_secs(60);
 /// For how long haste makes sense.
 const HASTE: Duration = Duration::from_secs(30);
 
@@ -59,19 +63,24 @@ impl Plan {
         }
     }
 
-    /// Orders an action unless the same one (`key`) was ordered less than `gap` ago. The gap gets
-    /// up to a quarter longer by ordinal and time, so that many agents do not move in step.
+    /// Orders an action unless the same one (`key`) was ordered less than `gap` ago; what has been
+    /// ordered in vain again and again waits longer each time. The gap gets up to a quarter longer
+    /// by ordinal and time, so that many agents do not move in step.
     pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
+        let before = self.memory.written.get(&key);
+        let times = before.map_or(0, |(_, times)| *times);
+        let doubled = gap * 2_u32.pow(times.saturating_sub(EAGER).min(10));
+        let gap = gap.max(doubled.min(GAP_MAX));
         let spread = (u64::from(self.ordinal) * 7919 + self.now.0) % 64;
         let gap = gap + gap.mul_f64(0.25) * u32::try_from(spread).unwrap_or(0) / 64;
-        let recent = self.memory.written.get(&key);
-        if recent.is_some_and(|at| self.now - *at < gap) {
+        if before.is_some_and(|(at, _)| self.now - *at < gap) {
             return;
         }
         let Ok(not_after) = self.rests_until(&action) else {
             return;
         };
-        self.memory.written.insert(key, self.now);
+        let times = times.saturating_add(1);
+        self.memory.written.insert(key, (self.now, times));
         self.actions.push(Planned {
             action,
             evidence: evidence.into(),

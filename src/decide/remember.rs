@@ -5,8 +5,10 @@ use super::plan::Plan;
 use super::scene::Scene;
 use super::{adopt, form, hasten};
 use crate::model::decision::Action;
+use crate::model::identity::NodeId;
 use crate::model::observation::{Stage, Volume, VolumeNote};
 use crate::model::reason::ReasonCode;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// After this long with every slot owned, a cluster counts as made, whoever made it.
@@ -37,11 +39,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         } else {
             String::new()
         },
-        pods: if member {
-            plan.memory().pods.clone()
-        } else {
-            present.pods.clone()
-        },
+        pods: known_pods(scene, member).unwrap_or_else(|| present.pods.clone()),
+        foreign: plan.memory().foreign.clone(),
         gate_run_id: plan.memory().gate_run_id.clone(),
         node_timeout_ms: hasten::wants_note(scene),
     };
@@ -59,6 +58,16 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             "what is known has changed",
         );
     }
+}
+
+/// Who is who in a member's table. A pod that is still to be introduced comes and goes; a table
+/// that knows nobody has been lost, and what was known stays.
+fn known_pods(scene: &Scene<'_>, member: bool) -> Option<BTreeMap<NodeId, u32>> {
+    let table = scene.table().filter(|_| member)?;
+    table.others().next()?;
+    let pods = scene.memory.pods.iter();
+    let in_table = pods.filter(|(id, _)| table.get(id).is_some());
+    Some(in_table.map(|(id, ordinal)| (*id, *ordinal)).collect())
 }
 
 fn is_member(scene: &Scene<'_>) -> bool {

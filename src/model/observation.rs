@@ -229,6 +229,8 @@ pub struct VolumeNote {
     pub cluster: String,
     /// The ordinal last verified for each node ID.
     pub pods: BTreeMap<NodeId, u32>,
+    /// Nodes of other clusters in the own table: whose, and where they answered (S9).
+    pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
     /// The `run_id` of the Redis that passed the start gate.
     pub gate_run_id: Option<String>,
     /// The configured `cluster-node-timeout` in milliseconds, kept while it is shortened.

@@ -339,6 +339,7 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
                 String::new()
             },
             pods,
+            foreign: BTreeMap::new(),
             gate_run_id,
             node_timeout_ms,
         })

@@ -95,6 +95,8 @@ fn note_words(note: &VolumeNote) -> String {
         words.push(format!("pods={}", plain.join(",")));
     }
     words.extend(note.pods.iter().filter_map(by_default));
+    let foreign = note.foreign.keys();
+    words.extend(foreign.map(|id| format!("foreign={}", short_ids(&id.to_string()))));
     words.extend(
         note.gate_run_id
             .iter()
