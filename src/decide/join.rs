@@ -11,6 +11,8 @@ use crate::model::reason::ReasonCode;
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_secs(1);
+/// How long a newcomer gives its table to show every master well.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 /// Who introduces this pod, or takes its former slots over, may be a pod that is still to be
 /// created: members in a minority introduce nobody.
 const SOMEBODY: [Option<u32>; 1] = [None];
@@ -44,7 +46,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     }
     plan.block(ReasonCode::Joining, "this new node is becoming a replica");
-    if own.table.covers_all_slots() && members_about {
+    if members_about && has_settled(scene, own) {
         replicate_neediest(scene, own, plan);
     }
 }
@@ -52,6 +54,14 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
 /// A former member without slots stays as it is: a person may have moved its slots away.
 fn may_join(scene: &Scene<'_>) -> bool {
     matches!(scene.stage, Stage::Virgin | Stage::Forming)
+}
+
+/// A young table shows masters as out of reach that are only not dialled yet. One that stays so is
+/// not waited for.
+fn has_settled(scene: &Scene<'_>, own: &OwnFacts) -> bool {
+    let since = scene.memory.covered_since;
+    let long = since.is_some_and(|since| scene.seen.now - since >= SETTLES_WITHIN);
+    own.table.covers_all_slots() && (long || own.table.slot_owners().all(NodeEntry::healthy))
 }
 
 fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
