@@ -17,6 +17,17 @@ async fn healed(bed: &Testbed, before: &Snapshot) -> Result<Snapshot> {
     Ok(after)
 }
 
+/// Kills every pod and gives each a fresh address; nothing is started.
+async fn all_gone_and_readdressed(bed: &Testbed) -> Result<()> {
+    for pod in bed.pods() {
+        bed.end_pod(pod.ordinal, Ending::Kill).await?;
+    }
+    for pod in bed.pods() {
+        pod.move_to(bed.fresh_address()?).await?;
+    }
+    Ok(())
+}
+
 async fn several_move(name: &str, ordinals: &[usize]) -> Result<()> {
     let (bed, before) = formed(name).await?;
     let canary = bed.write_canary(name, 300).await?;
@@ -69,12 +80,7 @@ async fn moving_again_before_it_is_healed_changes_nothing() -> Result<()> {
 async fn a_full_restart_in_order_does_not_lock_up() -> Result<()> {
     let (bed, before) = formed("move-ordered").await?;
     let canary = bed.write_canary("move-ordered", 300).await?;
-    for pod in bed.pods() {
-        bed.end_pod(pod.ordinal, Ending::Kill).await?;
-    }
-    for pod in bed.pods() {
-        pod.move_to(bed.fresh_address()?).await?;
-    }
+    all_gone_and_readdressed(&bed).await?;
     bed.ordered_ready_start(LONG).await?;
     healed(&bed, &before).await?;
     canary.intact(&bed).await?;
@@ -157,12 +163,7 @@ async fn a_stale_replication_address_is_repaired() -> Result<()> {
 async fn those_that_are_there_heal_without_the_rest() -> Result<()> {
     let (bed, before) = formed("part").await?;
     let canary = bed.write_canary("part", 300).await?;
-    for pod in bed.pods() {
-        bed.end_pod(pod.ordinal, Ending::Kill).await?;
-    }
-    for pod in bed.pods() {
-        pod.move_to(bed.fresh_address()?).await?;
-    }
+    all_gone_and_readdressed(&bed).await?;
     for ordinal in [0, 1, 2, 4] {
         bed.start_pod(ordinal).await?;
     }

@@ -15,13 +15,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Lets six pods idle and prints the rows.
 pub(super) async fn measure(bench: &Bench) -> Result<()> {
-    let bed = Testbed::builder("bench-idle")
-        .server(&bench.server.program)
-        .agent(&bench.agent)
-        .build()
-        .await?;
-    bed.start_all().await?;
-    bed.all_ready(DEADLINE).await?;
+    let bed = bench.six_pods("bench-idle").await?;
     bed.whole(DEADLINE).await?;
     let pods = bed.pods();
     let mut before = Vec::new();

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use testbed::server::Server;
+use testbed::{Testbed, server::Server};
 
 /// What is measured, and with what.
 struct Bench {
@@ -22,6 +22,20 @@ struct Bench {
     server: Server,
     rounds: usize,
     idle: Duration,
+}
+
+impl Bench {
+    /// Six pods of a formed cluster, all ready.
+    async fn six_pods(&self, name: &str) -> Result<Testbed> {
+        let bed = Testbed::builder(name)
+            .server(&self.server.program)
+            .agent(&self.agent)
+            .build()
+            .await?;
+        bed.start_all().await?;
+        bed.all_ready(Duration::from_secs(60)).await?;
+        Ok(bed)
+    }
 }
 
 #[tokio::main]

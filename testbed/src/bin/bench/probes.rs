@@ -20,13 +20,7 @@ const FAILOVERS: usize = 6;
 
 /// Measures on one cluster of six pods and prints the rows.
 pub(super) async fn measure(bench: &Bench) -> Result<()> {
-    let bed = Testbed::builder("bench-probes")
-        .server(&bench.server.program)
-        .agent(&bench.agent)
-        .build()
-        .await?;
-    bed.start_all().await?;
-    bed.all_ready(DEADLINE).await?;
+    let bed = bench.six_pods("bench-probes").await?;
     let pod = bed.pod(0)?;
     print_probes(&pod, "healthy").await?;
 
