@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use testbed::{Pod, Testbed};
+use testbed::Pod;
 
 use super::{Bench, row};
 
