@@ -91,12 +91,9 @@ impl ReadLink {
     /// See [`LinkError`]; `Auth` also when every single answer was NOAUTH.
     pub async fn ask(&mut self, reads: &[Read]) -> Result<Vec<Value>, LinkError> {
         let commands: Vec<_> = reads.iter().map(Read::args).collect();
-        let answer_timeout = self.0.timeouts.answer;
         let was_kept = self.0.connection.is_some();
-        match self.0.exchange(&commands, answer_timeout).await {
-            Err(LinkError::Broken(_)) if was_kept => {
-                self.0.exchange(&commands, answer_timeout).await
-            }
+        match self.0.exchange(&commands).await {
+            Err(LinkError::Broken(_)) if was_kept => self.0.exchange(&commands).await,
             result => result,
         }
     }
@@ -117,7 +114,6 @@ impl WriteLink {
     }
 
     /// Sends these in one write and returns each one's simple reply, or the error Redis gave it.
-    /// The deadline is the answer timeout plus what the `Wait`s among them may take.
     ///
     /// # Errors
     /// See [`LinkError`]. After `TimedOut` or `Broken` any of the commands may or may not have been
@@ -126,13 +122,8 @@ impl WriteLink {
         &mut self,
         writes: &[Write],
     ) -> Result<Vec<Result<String, ServerErrorText>>, LinkError> {
-        let waits_ms = writes.iter().map(|write| match write {
-            Write::Wait { timeout_ms, .. } => u64::from(*timeout_ms),
-            _ => 0,
-        });
-        let answer_timeout = self.0.timeouts.answer + Duration::from_millis(waits_ms.sum());
         let commands: Vec<_> = writes.iter().map(Write::args).collect();
-        let values = self.0.exchange(&commands, answer_timeout).await?;
+        let values = self.0.exchange(&commands).await?;
         let replies = writes.iter().zip(&values).map(|(write, value)| {
             if let Some(error) = server_error(value) {
                 return Err(without_secret(error, write.secret()));
@@ -141,6 +132,35 @@ impl WriteLink {
         });
         Ok(replies.collect())
     }
+
+    /// Sends these in one write on a connection of their own, with answers switched off: Redis then
+    /// carries all of them out even if this process is killed right after the write. (While it has
+    /// answers to give, Redis drops a connection that takes none, and what it has not read of it.)
+    ///
+    /// # Errors
+    /// See [`LinkError`], as [`send`](Self::send). What Redis says to the single commands is never
+    /// known, unless it refuses to switch its answers off.
+    pub async fn send_blindly(
+        &mut self,
+        writes: &[Write],
+    ) -> Result<Result<String, ServerErrorText>, LinkError> {
+        self.0.connection = None;
+        let values = self.0.exchange_for(&without_answers(writes), 1).await;
+        // Should it have refused, more answers come than are counted here.
+        self.0.connection = None;
+        let answer = values?.pop().unwrap_or(Value::Nil);
+        Ok(match server_error(&answer) {
+            Some(error) => Err(error),
+            None => Ok(text(&answer).unwrap_or_default()),
+        })
+    }
+}
+
+/// These with the answers off; the last word, that they are on again, is the one that is answered.
+fn without_answers(writes: &[Write]) -> Vec<Vec<String>> {
+    let off = std::iter::once(&Write::AnswersOff);
+    let all = off.chain(writes).chain([&Write::AnswersOn]);
+    all.map(Write::args).collect()
 }
 
 /// The text of a simple answer: a string of any kind, `OK` or a number. `None` for anything else.
@@ -207,14 +227,19 @@ impl RedisLink {
 
     /// One write, and as many answers as commands. Taking the connection out for the time of the
     /// exchange drops it on every failure, and when the caller stops waiting.
-    async fn exchange(
-        &mut self,
-        commands: &[Vec<String>],
-        answer_timeout: Duration,
-    ) -> Result<Vec<Value>, LinkError> {
+    async fn exchange(&mut self, commands: &[Vec<String>]) -> Result<Vec<Value>, LinkError> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        self.exchange_for(commands, commands.len()).await
+    }
+
+    async fn exchange_for(
+        &mut self,
+        commands: &[Vec<String>],
+        answers: usize,
+    ) -> Result<Vec<Value>, LinkError> {
+        let answer_timeout = self.timeouts.answer;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
@@ -222,7 +247,7 @@ impl RedisLink {
         connection.set_response_timeout(answer_timeout);
         let pipeline = pipeline(commands);
         let values = connection
-            .send_packed_commands(&pipeline, 0, commands.len())
+            .send_packed_commands(&pipeline, 0, answers)
             .await
             .map_err(|error| link_error(&error, "answer", answer_timeout))?;
         let errors: Vec<_> = values.iter().map_while(server_error).collect();

@@ -1,8 +1,10 @@
 //! A new master stays in `cluster_state:fail` for its rejoin delay, `cluster-node-timeout` within
 //! 0.5 to 5 s, since it last saw no slot owner at all (`clusterUpdateState` in cluster.c). For a
 //! cluster that is just being formed there is nothing to rejoin, so the timeout is shortened, and
-//! only at the very end of the shortest delay: for [`HOLD_MS`], in one write that the server
-//! itself ends. Should the agent die within that, the note on the volume brings the value back.
+//! only at the very end of the shortest delay, for the one moment in which the state is judged: one
+//! write shortens it, has the state judged, and restores it. Redis carries all of it out even if
+//! the agent is killed meanwhile (`tests/faults/killed.rs`). Should it ever be left behind all the
+//! same, the note on the volume brings the value back.
 
 use super::guard;
 use super::plan::Plan;
@@ -13,8 +15,6 @@ use std::time::Duration;
 
 /// Recognisable, so that nothing but our own shortening is ever undone.
 pub const SHORT_MS: u64 = 501;
-/// One tick of `clusterCron` (100 ms), with some room.
-pub const HOLD_MS: u64 = 130;
 /// The shortest rejoin delay there is (`CLUSTER_MIN_REJOIN_DELAY`), plus a tick.
 const DELAY: Duration = Duration::from_millis(SHORT_MS + 9);
 /// A master just started stays at fail for 2 s whatever it is told (`CLUSTER_WRITABLE_DELAY`), and
@@ -49,10 +49,11 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
                 evidence,
             );
         }
-        Some(configured) if timeout == configured && due(scene, own) => {
+        Some(configured) if timeout == configured => {
+            let Some(slot) = due(scene, own) else { return };
             let action = Action::Hasten {
                 short_ms: SHORT_MS,
-                hold_ms: HOLD_MS,
+                slot,
                 restore_ms: configured,
             };
             let evidence =
@@ -87,10 +88,13 @@ fn pending(scene: &Scene<'_>, own: &OwnFacts) -> bool {
     young && !own.state_ok && own.server.uptime_s >= WRITABLE_AFTER_S
 }
 
-fn due(scene: &Scene<'_>, own: &OwnFacts) -> bool {
+/// An own slot, none of which is being moved, when the shortest delay is over.
+fn due(scene: &Scene<'_>, own: &OwnFacts) -> Option<u16> {
     let took = scene.memory.took_slots_at;
     let waited = took.is_some_and(|at| scene.seen.now - at >= DELAY);
     let whole = own.table.covers_all_slots() && own.table.settled().all(|node| node.healthy());
     let foreign = guard::foreign_in_table(scene).is_some();
-    pending(scene, own) && waited && whole && !foreign
+    let me = scene.me.filter(|me| me.open_slots.is_empty())?;
+    let slot = me.slots.first()?;
+    (pending(scene, own) && waited && whole && !foreign).then_some(slot)
 }

@@ -136,13 +136,13 @@ pub enum Action {
         /// The master's pod.
         pod: String,
     },
-    /// Let a new master leave its rejoin delay: `cluster-node-timeout` to `short_ms`, `hold_ms`
-    /// later back to `restore_ms`, in one write, so that the server itself puts it back.
+    /// Let a new master leave its rejoin delay: `cluster-node-timeout` to `short_ms`, have the state
+    /// judged, and back to `restore_ms`, in one write, so that nothing can come between.
     Hasten {
         /// Milliseconds to set.
         short_ms: u64,
-        /// Milliseconds to hold it.
-        hold_ms: u64,
+        /// One of the own slots, none of which is being moved.
+        slot: u16,
         /// Milliseconds to set afterwards.
         restore_ms: u64,
     },
@@ -183,11 +183,11 @@ impl fmt::Display for Action {
             Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
             Action::Hasten {
                 short_ms,
-                hold_ms,
                 restore_ms,
+                ..
             } => write!(
                 f,
-                "set cluster-node-timeout to {short_ms} ms for {hold_ms} ms, then to {restore_ms} ms"
+                "set cluster-node-timeout to {short_ms} ms for a moment, then to {restore_ms} ms"
             ),
             Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
             Action::Remember(note) => write!(

@@ -53,7 +53,7 @@ impl Read {
     }
 }
 
-/// A command that changes the own Redis, or orders it to wait.
+/// A command that changes the own Redis, or goes between such.
 ///
 /// `Debug` hides the value of a setting that holds a secret (S14).
 #[derive(Clone, PartialEq, Eq)]
@@ -82,14 +82,20 @@ pub enum Write {
     },
     /// `CLUSTER REPLICATE node-id`
     Replicate(String),
-    /// `WAIT replicas timeout`; a timeout of 0, which is for ever in Redis, is sent as 1.
-    Wait {
-        /// How many replicas must acknowledge.
-        replicas: u32,
-        /// How long Redis may take, in milliseconds.
-        timeout_ms: u32,
-    },
+    /// `CLUSTER SETSLOT slot STABLE`: no move of this slot is under way. Where none is, all it does
+    /// is have Redis judge the cluster's state anew (`CLUSTER_TODO_UPDATE_STATE`).
+    SetSlotStable(u16),
+    /// `CONFIG GET` for a name of `FILLER_BYTES` that no setting has: fills the connection.
+    Filler,
+    /// `CLIENT REPLY OFF`
+    AnswersOff,
+    /// `CLIENT REPLY ON`
+    AnswersOn,
 }
+
+/// What Redis reads from a connection at once (`PROTO_IOBUF_LEN` in server.h), less a little: from
+/// a buffer grown before it is up to twice that.
+const FILLER_BYTES: usize = 16_000;
 
 impl Write {
     /// The command's words, as sent. They may hold a secret: never log them, log the `Debug` form.
@@ -115,14 +121,12 @@ impl Write {
                 &bus_port.to_string(),
             ]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
-            Self::Wait {
-                replicas,
-                timeout_ms,
-            } => words(&[
-                "WAIT",
-                &replicas.to_string(),
-                &(*timeout_ms).max(1).to_string(),
-            ]),
+            Self::SetSlotStable(slot) => {
+                words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
+            }
+            Self::Filler => words(&["CONFIG", "GET", &"x".repeat(FILLER_BYTES)]),
+            Self::AnswersOff => words(&["CLIENT", "REPLY", "OFF"]),
+            Self::AnswersOn => words(&["CLIENT", "REPLY", "ON"]),
         }
     }
 
@@ -147,12 +151,10 @@ impl fmt::Debug for Write {
             Self::AddSlotsRange(ranges) => write!(f, "AddSlotsRange({ranges:?})"),
             Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
-            Self::Wait {
-                replicas,
-                timeout_ms,
-            } => {
-                write!(f, "Wait({replicas} replicas, {timeout_ms} ms)")
-            }
+            Self::SetSlotStable(slot) => write!(f, "SetSlotStable({slot})"),
+            Self::Filler => f.write_str("Filler"),
+            Self::AnswersOff => f.write_str("AnswersOff"),
+            Self::AnswersOn => f.write_str("AnswersOn"),
         }
     }
 }
@@ -195,10 +197,10 @@ mod tests {
                 bus_port: 16379,
             },
             Write::Replicate("ab".repeat(20)),
-            Write::Wait {
-                replicas: 1,
-                timeout_ms: 0,
-            },
+            Write::SetSlotStable(77),
+            Write::Filler,
+            Write::AnswersOff,
+            Write::AnswersOn,
         ];
         for write in &all {
             match write {
@@ -208,7 +210,10 @@ mod tests {
                 | Write::AddSlotsRange(_)
                 | Write::Meet { .. }
                 | Write::Replicate(_)
-                | Write::Wait { .. } => {}
+                | Write::SetSlotStable(_)
+                | Write::Filler
+                | Write::AnswersOff
+                | Write::AnswersOn => {}
             }
         }
         all
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn s4_only_these_commands_can_be_sent() {
         let name = |args: Vec<String>| match args[0].as_str() {
-            "CLUSTER" | "CONFIG" => format!("{} {}", args[0], args[1]),
+            "CLIENT" | "CLUSTER" | "CONFIG" => format!("{} {}", args[0], args[1]),
             single => single.to_owned(),
         };
         let reads = Read::ALL.iter().map(|read| name(read.args()));
@@ -228,6 +233,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "CLIENT REPLY",
                 "CLUSTER ADDSLOTS",
                 "CLUSTER ADDSLOTSRANGE",
                 "CLUSTER INFO",
@@ -236,12 +242,12 @@ mod tests {
                 "CLUSTER NODES",
                 "CLUSTER REPLICATE",
                 "CLUSTER SET-CONFIG-EPOCH",
+                "CLUSTER SETSLOT",
                 "CLUSTER SHARDS",
                 "CONFIG GET",
                 "CONFIG SET",
                 "INFO",
                 "ROLE",
-                "WAIT",
             ]
         );
     }
@@ -258,7 +264,10 @@ mod tests {
                 "CLUSTER ADDSLOTSRANGE 0 5460 9000 9000",
                 "CLUSTER MEET ::1 6379 16379",
                 &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
-                "WAIT 1 1",
+                "CLUSTER SETSLOT 77 STABLE",
+                &format!("CONFIG GET {}", "x".repeat(16_000)),
+                "CLIENT REPLY OFF",
+                "CLIENT REPLY ON",
             ]
         );
         let meet = Write::Meet {

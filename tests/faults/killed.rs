@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use testbed::{Ending, Testbed, wait};
 
 use crate::common::*;
@@ -76,25 +77,23 @@ async fn agents_killed_at_any_moment_of_forming_still_make_the_planned_cluster()
     bed.finish().await
 }
 
-/// Scenario 61: killed in the one moment in which the node timeout is shortened.
+/// Scenario 61: a shortened node timeout that was ever left behind, with the note of it.
 #[tokio::test]
 async fn a_node_timeout_that_a_killed_agent_left_shortened_is_put_back() -> Result<()> {
-    let bed = bed("shortened").build().await?;
-    bed.start_all().await?;
+    let (bed, _) = formed("shortened").await?;
     let pod = bed.pod(1)?;
-    let caught = wait::until(Duration::from_secs(5), "it is shortened", async || {
-        let present = node_timeout(&pod).await?;
-        ensure!(present != "5000");
-        pod.agent.kill().await?;
-        Ok(present)
-    })
-    .await;
-    println!(
-        "killed at {caught:?}; without an agent it stays {:?}",
-        node_timeout(&pod).await
-    );
+    pod.agent.kill().await?;
+    let path = pod.data_dir().join("redis-sidecar.json");
+    let mut note: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    note["node_timeout_ms"] = 5000.into();
+    std::fs::write(&path, note.to_string())?;
+    pod.command::<()>(&["CONFIG", "SET", "cluster-node-timeout", "501"])
+        .await?;
+    ensure!(node_timeout(&pod).await? == "501");
     pod.start_agent().await?;
-    formed_as_planned(&bed).await?;
+    node_timeout_is_back(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
     bed.finish().await
 }
 
