@@ -94,9 +94,7 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         let message = format!("the replication link is to {dials}, where {name} is no more");
         plan.block(ReasonCode::ReplicaLinkDown, message);
     }
-    let verified = scene.memory.answers.get(&present).is_some_and(|answer| {
-        matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == master.id && !facts.slots.is_empty())
-    });
+    let verified = scene.slot_owner_answers(present, &master.id);
     if !verified {
         plan.ask(present, Duration::ZERO);
     } else {

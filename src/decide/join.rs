@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::decision::Action;
 use crate::model::node_table::{NodeEntry, NodeTable};
-use crate::model::observation::{OwnFacts, PeerRedis, Stage};
+use crate::model::observation::{OwnFacts, Stage};
 use crate::model::reason::ReasonCode;
 use std::time::Duration;
 
@@ -71,9 +71,7 @@ fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let Some(socket) = master.socket() else {
         return;
     };
-    let verified = scene.memory.answers.get(&socket).is_some_and(|answer| {
-        matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == master.id && !facts.slots.is_empty())
-    });
+    let verified = scene.slot_owner_answers(socket, &master.id);
     // A cluster without agents may have met this pod; what is not one of its pods is not its master.
     let ours = scene.ordinal_of(&master.id).is_some();
     if !verified || !ours {

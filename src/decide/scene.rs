@@ -169,6 +169,14 @@ impl<'a> Scene<'a> {
         self.peers.values().find(|peer| peer.facts.id == *id)
     }
 
+    /// Whether this node answers there and owns slots: what a replica may copy from (S5).
+    pub fn slot_owner_answers(&self, socket: SocketAddr, id: &NodeId) -> bool {
+        let answer = self.memory.answers.get(&socket);
+        answer.is_some_and(|answer| {
+            matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == *id && !facts.slots.is_empty())
+        })
+    }
+
     /// The name of the pod that has this node ID, or else the ID.
     pub fn name_of(&self, id: &NodeId) -> String {
         match self.ordinal_of(id) {
