@@ -37,12 +37,18 @@ pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -
         Err(error) => return Outcome::NoAnswer(error.to_string()),
     };
     match replies.into_iter().find_map(Result::err) {
+        // The handshake came to its end meanwhile.
+        Some(error) if is_drop(action) && error.0.contains("Unknown node") => Outcome::Done,
         Some(error) => Outcome::Refused(Refusal {
             action: action.to_string(),
             error: error.0,
         }),
         None => Outcome::Done,
     }
+}
+
+fn is_drop(action: &Action) -> bool {
+    matches!(action, Action::DropHandshake { .. })
 }
 
 /// The commands an action stands for, sent in one write.
@@ -80,6 +86,7 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
                 bus_port: *bus_port,
             }]
         }
+        Action::DropHandshake { id, .. } => vec![Write::ForgetHandshake(id.to_string())],
         Action::Replicate { master, .. } => vec![Write::Replicate(master.to_string())],
         // Redis reads a connection piece by piece, and judges its state between two of them. What
         // is behind the filler is already with it: it comes even if this agent is killed now.

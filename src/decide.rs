@@ -8,6 +8,7 @@
 
 pub mod adopt;
 pub mod announce;
+pub mod disarm;
 pub mod doubts;
 pub mod form;
 pub mod guard;
@@ -39,6 +40,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
 
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
+    disarm::rule(&scene, &mut plan);
     if let Some(cleared) = guard::rule(&scene, &mut plan) {
         heal::rule(&scene, &cleared, &mut plan);
         form::rule(&scene, &cleared, &mut plan);

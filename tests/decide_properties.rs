@@ -171,6 +171,16 @@ fn check(
                 };
                 prop_assert_eq!(noted, Some(*restore_ms), "S13: it could not be put back");
             }
+            Action::DropHandshake { id, .. } => {
+                let node = match &seen.own {
+                    OwnRedis::Up(own) => own.table.get(id),
+                    _ => None,
+                };
+                prop_assert!(
+                    node.is_some_and(|node| node.flags.handshake()),
+                    "S6: a node forgotten"
+                );
+            }
             Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");

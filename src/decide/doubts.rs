@@ -13,7 +13,7 @@ const REFRESH: Duration = Duration::from_millis(900);
 
 /// Asks about expected pods while there is no cluster; later about pods whose address in DNS and
 /// healthy line in the own table do not agree, about all while the marker on the volume is another
-/// cluster's, and about IDs that belong to no known pod.
+/// cluster's, about IDs that belong to no known pod, and about those that answered in two places.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let Some(table) = scene.table() else { return };
     let by_ordinal: BTreeMap<u32, &NodeEntry> = table
@@ -45,6 +45,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             wonder(scene, plan, sockets);
         }
     }
+    let several = scene
+        .memory
+        .places
+        .values()
+        .filter(|places| places.len() > 1);
+    let clones = several.flat_map(|places| places.keys().copied());
+    wonder(scene, plan, clones.collect());
     let strangers = table
         .others()
         .filter(|node| !scene.memory.pods.contains_key(&node.id));

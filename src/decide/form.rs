@@ -257,7 +257,12 @@ fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, pl
         .get(id)
         .filter(|node| Part::Master(node.slots.clone()) == planned);
     let empty = me.slots.is_empty() && own.server.keys == 0;
-    if target.is_some_and(|node| node.healthy()) && empty && me.master.is_none() {
+    // Replication dials the table's address, and checks no ID.
+    let there = |node: &NodeEntry| {
+        let socket = node.socket();
+        node.healthy() && socket.is_some_and(|socket| scene.slot_owner_answers(socket, id))
+    };
+    if target.is_some_and(there) && empty && me.master.is_none() {
         let action = Action::Replicate {
             master: *id,
             pod: scene.policy.pod(ordinal),

@@ -2,19 +2,20 @@
 
 use super::adopt;
 use super::plan::Plan;
-use super::scene::{Scene, verify};
+use super::scene::Scene;
 use crate::model::identity::NodeId;
-use crate::model::observation::{PeerRedis, Stage, Volume};
+use crate::model::node_table::NodeTable;
+use crate::model::observation::{Stage, Volume};
 use crate::model::reason::ReasonCode;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
 
 /// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
-/// two pods have one node ID (S10), while what the volume says cannot be read or is another
-/// cluster's, or while the own Redis is not in full service.
+/// two pods have one node ID (S10), while nodes.conf is lost (S11), while what the volume says cannot
+/// be read or is another cluster's, or while the own Redis is not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     scene.table()?;
     if let Some((id, (cluster, socket))) = foreign_in_table(scene) {
@@ -60,7 +61,17 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         );
         return None;
     }
+    if identity_lost(scene) {
+        return None;
+    }
     Some(Cleared(()))
+}
+
+/// A former member that knows nobody: its nodes.conf was lost. What it has left, slots claimed by
+/// their keys included, is not the cluster (S11); the readiness rule says so.
+fn identity_lost(scene: &Scene<'_>) -> bool {
+    let alone = |table: &NodeTable| table.others().next().is_none();
+    scene.stage == Stage::Member && scene.table().is_some_and(alone) && scene.policy.expected() > 1
 }
 
 /// A node of another cluster in the own table: then Redis is told nothing, but for the node timeout
@@ -74,30 +85,26 @@ pub fn foreign_in_table<'a>(scene: &Scene<'a>) -> Option<(&'a NodeId, &'a (Strin
 /// A node ID that answers for more than one ordinal, or from more than one process, this pod's own
 /// included.
 fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>)> {
-    type Places = (BTreeSet<u32>, BTreeSet<String>, Vec<String>);
-    let mut places: BTreeMap<NodeId, Places> = BTreeMap::new();
-    if let (Some(own), Some(me)) = (scene.own, scene.me) {
-        let (ordinals, runs, names) = places.entry(me.id).or_default();
-        ordinals.insert(scene.policy.me.ordinal);
-        runs.insert(own.server.run_id.clone());
-        names.push(scene.policy.me.to_string());
-    }
-    for (socket, answer) in &scene.memory.answers {
-        let PeerRedis::Up(facts) = &answer.redis else {
-            continue;
-        };
-        let (ordinals, runs, names) = places.entry(facts.id).or_default();
-        let verified = verify(scene.policy, *socket, answer);
-        ordinals.extend(verified.as_ref().map(|peer| peer.ordinal).ok());
-        runs.insert(facts.run_id.clone());
-        let pod = verified.map_or_else(
-            |_| "a Redis".to_owned(),
-            |peer| scene.policy.pod(peer.ordinal),
-        );
-        names.push(format!("{pod} at {socket}"));
-    }
-    let mut doubled = places.into_iter();
-    let (id, (_, _, names)) =
-        doubled.find(|(_, (ordinals, runs, _))| ordinals.len() > 1 || runs.len() > 1)?;
-    Some((id, names))
+    scene.memory.places.iter().find_map(|(id, places)| {
+        let own = scene
+            .own
+            .filter(|_| scene.me.is_some_and(|me| me.id == *id));
+        let ordinals = places.values().filter_map(|place| place.ordinal);
+        let ordinals: BTreeSet<u32> = ordinals
+            .chain(own.map(|_| scene.policy.me.ordinal))
+            .collect();
+        let runs = places.values().map(|place| place.run_id.as_str());
+        let runs: BTreeSet<&str> = runs
+            .chain(own.map(|own| own.server.run_id.as_str()))
+            .collect();
+        if ordinals.len() < 2 && runs.len() < 2 {
+            return None;
+        }
+        let elsewhere = places.iter().map(|(socket, place)| match place.ordinal {
+            Some(ordinal) => format!("{} at {socket}", scene.policy.pod(ordinal)),
+            None => format!("a Redis at {socket}"),
+        });
+        let here = own.map(|_| scene.policy.me.to_string());
+        Some((*id, here.into_iter().chain(elsewhere).collect()))
+    })
 }

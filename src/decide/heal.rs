@@ -3,8 +3,9 @@
 //! Redis spreads new addresses by gossip, but replication links do not follow that.
 
 use super::guard::Cleared;
+use super::memory::PLACE_KEPT;
 use super::plan::Plan;
-use super::scene::{Scene, answered_id};
+use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
@@ -25,6 +26,11 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         let PeerRedis::Up(facts) = &answer.redis else {
             continue;
         };
+        // Its agent is the one who knows: an address may change hands between the two questions.
+        let foreign = verify(scene.policy, *socket, answer);
+        if matches!(foreign, Err(Unverified::Foreign { .. })) {
+            continue;
+        }
         let known = own.table.others().find(|node| node.id == facts.id);
         let Some(node) = known else { continue };
         if node.socket() != Some(*socket) && lost_sight_of(scene, plan, node) {
@@ -48,19 +54,24 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     repair_link(scene, own, plan);
 }
 
-/// Whether the address in the table leads to the node no more. A link that Redis still dials looks
-/// connected, so where it looks healthy the address itself is asked first.
+/// Whether the address in the table leads to the node no more: it was asked a moment ago, and the
+/// node did not answer there. A link that Redis still dials looks connected, and a suspected node
+/// may be a second one with that ID (S10).
 fn lost_sight_of(scene: &Scene<'_>, plan: &mut Plan, node: &NodeEntry) -> bool {
-    let Some(old) = node.socket().filter(|_| node.healthy()) else {
+    let Some(old) = node.socket() else {
         return true;
     };
-    match scene.memory.answers.get(&old) {
-        Some(answer) => answered_id(answer) != Some(node.id),
-        None => {
-            plan.ask(old, Duration::ZERO);
-            false
-        }
+    let places = scene.memory.places.get(&node.id);
+    if places.is_some_and(|places| places.contains_key(&old)) {
+        return false;
     }
+    let asked = scene.memory.asked.get(&old);
+    let lately = asked.is_some_and(|at| scene.seen.now - *at <= PLACE_KEPT);
+    if !lately {
+        plan.ask(old, Duration::ZERO);
+        plan.hurry();
+    }
+    lately
 }
 
 fn where_it_was(node: &NodeEntry) -> String {

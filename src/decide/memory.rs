@@ -4,7 +4,7 @@
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
-use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, Volume};
+use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume};
 use crate::model::time::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How long an answer counts as what answers there now (S1: within the last second).
 pub const FRESH: Duration = Duration::from_secs(1);
+
+/// How long an answer counts for who is where, if that address is not asked again.
+pub const PLACE_KEPT: Duration = Duration::from_secs(3);
 
 /// Redis's own default, where its configuration cannot be read.
 const NODE_TIMEOUT_MS: u64 = 15_000;
@@ -25,6 +28,11 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
+    /// Whom this agent had the own Redis meet, by address; until the handshake is over.
+    pub met: BTreeMap<SocketAddr, Met>,
+    /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
+    /// in two places is a clone (S10).
+    pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
     /// they answered; kept until they are gone from the table (S9). Also on the volume.
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
@@ -48,6 +56,28 @@ pub struct Memory {
     pub restless_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
+}
+
+/// A node that was met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Its ID, as verified.
+    pub id: NodeId,
+    /// When its MEET was ordered.
+    pub at: Moment,
+    /// When it was last asked and answered there.
+    pub seen_at: Moment,
+}
+
+/// A node ID's answer from one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// When it was asked.
+    pub at: Moment,
+    /// The process that answered.
+    pub run_id: String,
+    /// The pod, where its agent agrees.
+    pub ordinal: Option<u32>,
 }
 
 impl Memory {
@@ -79,6 +109,8 @@ impl Memory {
             }
         }
         next.learn_who_is_who(policy);
+        next.learn_places(policy, seen);
+        next.learn_met(seen);
         if let OwnRedis::Loading(server, _) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }
@@ -111,13 +143,64 @@ impl Memory {
                     self.pods.insert(peer.facts.id, peer.ordinal);
                     self.foreign.remove(&peer.facts.id);
                 }
-                Err(Unverified::Foreign { cluster, id }) => {
+                Err(Unverified::Foreign {
+                    cluster,
+                    id: Some(id),
+                }) => {
                     foreign.insert(id, (cluster, *socket));
                 }
-                Err(Unverified::Silent(_) | Unverified::Disagree) => {}
+                Err(_) => {}
             }
         }
         self.foreign.extend(foreign);
+    }
+
+    fn learn_met(&mut self, seen: &Observation) {
+        for (socket, answer) in &seen.answers {
+            if let Some(met) = self.met.get_mut(socket)
+                && scene::answered_id(answer) == Some(met.id)
+            {
+                met.seen_at = met.seen_at.max(answer.at);
+            }
+        }
+        if let OwnRedis::Up(own) = &seen.own {
+            let handshakes = own.table.nodes.iter().filter(|n| n.flags.handshake());
+            let armed: Vec<SocketAddr> = handshakes.filter_map(|n| n.socket()).collect();
+            // A MEET that is on its way shows in the table a moment later.
+            self.met
+                .retain(|socket, met| armed.contains(socket) || seen.now - met.at <= FRESH);
+        }
+    }
+
+    fn learn_places(&mut self, policy: &Policy, seen: &Observation) {
+        for (socket, answer) in &seen.answers {
+            let id = scene::answered_id(answer);
+            let silent_for = |place: &Place| seen.now - place.at;
+            for (known, places) in &mut self.places {
+                let kept = |place: &Place| match id {
+                    Some(id) => id == *known,
+                    None => silent_for(place) <= FRESH,
+                };
+                places.retain(|at, place| at != socket || kept(place));
+            }
+            let PeerRedis::Up(facts) = &answer.redis else {
+                continue;
+            };
+            let verified = scene::verify(policy, *socket, answer);
+            let place = Place {
+                at: answer.at,
+                run_id: facts.run_id.clone(),
+                ordinal: verified.ok().map(|peer| peer.ordinal),
+            };
+            self.places
+                .entry(facts.id)
+                .or_default()
+                .insert(*socket, place);
+        }
+        for places in self.places.values_mut() {
+            places.retain(|_, place| seen.now - place.at <= PLACE_KEPT);
+        }
+        self.places.retain(|_, places| !places.is_empty());
     }
 
     /// After twice the node timeout a dead node carries a flag, so only a young Redis is in doubt.

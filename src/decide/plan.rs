@@ -1,7 +1,7 @@
 //! Where the rules put their actions and findings, and how these become the decision. The rate
 //! limit of every write is here (S12), and so is the one exception of readiness.
 
-use super::memory::{FRESH, Memory};
+use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
 use crate::model::decision::{Action, Decision, Planned};
 use crate::model::observation::Stage;
@@ -79,6 +79,7 @@ impl Plan {
         let Ok(not_after) = self.rests_until(&action) else {
             return;
         };
+        self.note_met(&action);
         let times = times.saturating_add(1);
         self.memory.written.insert(key, (self.now, times));
         self.actions.push(Planned {
@@ -86,6 +87,18 @@ impl Plan {
             evidence: evidence.into(),
             not_after,
         });
+    }
+
+    fn note_met(&mut self, action: &Action) {
+        let Action::Meet { ip, port, .. } = action else {
+            return;
+        };
+        let socket = SocketAddr::new(*ip, *port);
+        let answer = self.memory.answers.get(&socket);
+        if let Some((id, seen_at)) = answer.and_then(|a| Some((answered_id(a)?, a.at))) {
+            let at = self.now;
+            self.memory.met.insert(socket, Met { id, at, seen_at });
+        }
     }
 
     /// Until when the answers hold that an action rests on; an error where there are none, and then
@@ -106,6 +119,7 @@ impl Plan {
                 return Ok(oldest.map(|at| at + FRESH));
             }
             Action::Announce { .. }
+            | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
             | Action::Remember(_) => return Ok(None),

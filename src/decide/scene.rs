@@ -37,8 +37,8 @@ pub enum Unverified {
     Foreign {
         /// Which.
         cluster: String,
-        /// The ID of the Redis there.
-        id: NodeId,
+        /// The ID of the Redis there, as that agent says: it has a password for it.
+        id: Option<NodeId>,
     },
 }
 
@@ -67,6 +67,14 @@ pub fn verify<'a>(
     socket: SocketAddr,
     answer: &'a PeerAnswer,
 ) -> Result<Peer<'a>, Unverified> {
+    if let PeerAgent::Says(claim) = &answer.agent
+        && claim.cluster != policy.cluster
+    {
+        return Err(Unverified::Foreign {
+            cluster: claim.cluster.clone(),
+            id: claim.node_id,
+        });
+    }
     let facts = match &answer.redis {
         PeerRedis::Up(facts) => facts,
         PeerRedis::Silent(why) => return Err(Unverified::Silent(format!("its Redis {why}"))),
@@ -79,12 +87,6 @@ pub fn verify<'a>(
             )));
         }
     };
-    if claim.cluster != policy.cluster {
-        return Err(Unverified::Foreign {
-            cluster: claim.cluster.clone(),
-            id: facts.id,
-        });
-    }
     let pod: PodName = claim
         .pod
         .parse()

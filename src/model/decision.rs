@@ -129,6 +129,13 @@ pub enum Action {
         /// Its cluster bus port.
         bus_port: u16,
     },
+    /// Drop a handshake that is still under way, by the random ID it has until it is done (S1).
+    DropHandshake {
+        /// That ID; no node has it.
+        id: NodeId,
+        /// The address that was to be met.
+        ip: IpAddr,
+    },
     /// Become a replica of this master (S5).
     Replicate {
         /// The master's ID.
@@ -160,6 +167,7 @@ impl Action {
             Action::SetConfigEpoch(_) => "set-config-epoch",
             Action::AddSlots { .. } => "add-slots",
             Action::Meet { .. } => "meet",
+            Action::DropHandshake { .. } => "drop-handshake",
             Action::Replicate { .. } => "replicate",
             Action::Hasten { .. } => "hasten",
             Action::RestoreNodeTimeout(_) => "restore-node-timeout",
@@ -180,6 +188,7 @@ impl fmt::Display for Action {
             Action::SetConfigEpoch(epoch) => write!(f, "take config epoch {epoch}"),
             Action::AddSlots { slots, .. } => write!(f, "take slots {slots}"),
             Action::Meet { pod, ip, port, .. } => write!(f, "meet {pod} at {ip} port {port}"),
+            Action::DropHandshake { id, ip } => write!(f, "drop the handshake {id} with {ip}"),
             Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
             Action::Hasten {
                 short_ms,

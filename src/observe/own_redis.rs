@@ -37,7 +37,9 @@ pub async fn read_peer(link: &mut ReadLink) -> PeerRedis {
     understand_peer(&answers).map_or_else(PeerRedis::Silent, PeerRedis::Up)
 }
 
-fn understand(answers: &[Value]) -> Result<OwnRedis, Silence> {
+/// What the own Redis's answers say, in the order in which they were asked for. An error is why they
+/// say nothing.
+pub fn understand(answers: &[Value]) -> Result<OwnRedis, Silence> {
     let mut answers = answers.iter();
     let mut next = || answers.next().unwrap_or(&Value::Nil);
     let server = server_facts(next())?;
@@ -66,7 +68,8 @@ fn understand(answers: &[Value]) -> Result<OwnRedis, Silence> {
     })))
 }
 
-fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
+/// What a peer's answers to INFO and CLUSTER NODES say.
+pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
     let mut answers = answers.iter();
     let mut next = || answers.next().unwrap_or(&Value::Nil);
     let server = server_facts(next())?;

@@ -80,6 +80,8 @@ pub enum Write {
         /// The port of the cluster bus.
         bus_port: u16,
     },
+    /// `CLUSTER FORGET id`, with the random ID of a handshake, never with that of a node.
+    ForgetHandshake(String),
     /// `CLUSTER REPLICATE node-id`
     Replicate(String),
     /// `CLUSTER SETSLOT slot STABLE`: no move of this slot is under way. Where none is, all it does
@@ -120,6 +122,7 @@ impl Write {
                 &port.to_string(),
                 &bus_port.to_string(),
             ]),
+            Self::ForgetHandshake(id) => words(&["CLUSTER", "FORGET", id]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
             Self::SetSlotStable(slot) => {
                 words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
@@ -150,6 +153,7 @@ impl fmt::Debug for Write {
             Self::AddSlots(ranges) => write!(f, "AddSlots({ranges:?})"),
             Self::AddSlotsRange(ranges) => write!(f, "AddSlotsRange({ranges:?})"),
             Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
+            Self::ForgetHandshake(id) => write!(f, "ForgetHandshake({id})"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
             Self::SetSlotStable(slot) => write!(f, "SetSlotStable({slot})"),
             Self::Filler => f.write_str("Filler"),
@@ -196,6 +200,7 @@ mod tests {
                 port: 6379,
                 bus_port: 16379,
             },
+            Write::ForgetHandshake("cd".repeat(20)),
             Write::Replicate("ab".repeat(20)),
             Write::SetSlotStable(77),
             Write::Filler,
@@ -209,6 +214,7 @@ mod tests {
                 | Write::AddSlots(_)
                 | Write::AddSlotsRange(_)
                 | Write::Meet { .. }
+                | Write::ForgetHandshake(_)
                 | Write::Replicate(_)
                 | Write::SetSlotStable(_)
                 | Write::Filler
@@ -236,6 +242,7 @@ mod tests {
                 "CLIENT REPLY",
                 "CLUSTER ADDSLOTS",
                 "CLUSTER ADDSLOTSRANGE",
+                "CLUSTER FORGET",
                 "CLUSTER INFO",
                 "CLUSTER MEET",
                 "CLUSTER MYID",
@@ -263,6 +270,7 @@ mod tests {
                 "CLUSTER ADDSLOTS 0 1 2 9",
                 "CLUSTER ADDSLOTSRANGE 0 5460 9000 9000",
                 "CLUSTER MEET ::1 6379 16379",
+                &format!("CLUSTER FORGET {}", "cd".repeat(20)),
                 &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
                 "CLUSTER SETSLOT 77 STABLE",
                 &format!("CONFIG GET {}", "x".repeat(16_000)),

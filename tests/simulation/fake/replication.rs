@@ -1,0 +1,111 @@
+//! Replication: it dials an address, checks no node ID, and copies whatever answers there. What
+//! answers is looked up by the surroundings, as a [`Source`].
+
+use super::{Env, Keys, LinkState, NEVER, Node, Process, Replication, SetBy};
+use redis_sidecar::model::identity::NodeId;
+use std::net::IpAddr;
+
+/// What a replica finds at the address that it dials.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source {
+    pub(crate) process: Process,
+    pub(crate) keys: Keys,
+    /// Takes replicas: not loading, the password is right, and if it is a replica its link is up.
+    pub(crate) serves: bool,
+}
+
+/// How often a replica dials anew, in milliseconds (`replicationCron`).
+const RETRY_MS: i64 = 1000;
+
+impl Node {
+    /// `clusterSetMaster`.
+    pub(crate) fn set_master(&mut self, id: &NodeId, by: SetBy, env: &mut Env<'_>) {
+        let ip = self.recs.get(id).and_then(|rec| rec.ip);
+        let me = self.me_mut();
+        me.replica = true;
+        me.master = Some(*id);
+        me.segs = 0;
+        self.save();
+        match ip {
+            Some(ip) => self.follow(ip, by, env),
+            None => self.replication = None,
+        }
+    }
+
+    /// `replicationSetMaster`.
+    pub(crate) fn follow(&mut self, host: IpAddr, set_by: SetBy, env: &mut Env<'_>) {
+        let down_since = match self.replication {
+            None => NEVER,
+            Some(Replication {
+                state: LinkState::Up { .. },
+                ..
+            }) => env.now,
+            Some(old) => old.down_since,
+        };
+        self.replication = Some(Replication {
+            host,
+            state: LinkState::Down { retry_at: env.now },
+            down_since,
+            set_by,
+        });
+    }
+
+    /// A replica whose replication is not set up yet, as after a start.
+    pub(crate) fn mind_master(&mut self, env: &mut Env<'_>) {
+        if self.is_replica() && self.replication.is_none() {
+            let master = self.me().master.and_then(|id| self.recs.get(&id));
+            if let Some(ip) = master.filter(|rec| !rec.noaddr).and_then(|rec| rec.ip) {
+                self.follow(ip, SetBy::Redis, env);
+            }
+        }
+    }
+
+    /// One step of the link; `source` is what answers at the dialled address now.
+    pub(crate) fn replicate(&mut self, source: Option<Source>, env: &mut Env<'_>) {
+        let Some(mut replication) = self.replication else {
+            return;
+        };
+        let now = env.now;
+        let serving = source.filter(|source| source.serves);
+        replication.state = match (replication.state, source) {
+            (LinkState::Down { retry_at }, _) if now < retry_at => replication.state,
+            (LinkState::Down { .. }, _) => match serving {
+                Some(source) => LinkState::Copying {
+                    from: source.process,
+                    until: now + env.rng.i64(20..600),
+                },
+                None => LinkState::Down {
+                    retry_at: now + RETRY_MS,
+                },
+            },
+            (LinkState::Copying { from, until }, Some(found)) if found.process == from => {
+                if now >= until {
+                    self.take_copy(found.keys);
+                    LinkState::Up { from }
+                } else {
+                    replication.state
+                }
+            }
+            (LinkState::Up { from }, Some(found)) if found.process == from => {
+                if self.keys != found.keys {
+                    self.take_copy(found.keys);
+                }
+                replication.state
+            }
+            (LinkState::Up { .. } | LinkState::Copying { .. }, _) => {
+                if matches!(replication.state, LinkState::Up { .. }) {
+                    replication.down_since = now;
+                }
+                LinkState::Down {
+                    retry_at: now + RETRY_MS,
+                }
+            }
+        };
+        self.replication = Some(replication);
+    }
+
+    fn take_copy(&mut self, keys: Keys) {
+        self.dropped |= self.keys & !keys;
+        self.keys = keys;
+    }
+}

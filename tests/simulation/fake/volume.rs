@@ -1,0 +1,128 @@
+//! What a server leaves on its volume, and how it starts from it.
+
+use super::{Election, Keys, Node, Rec, bus::random_id};
+use redis_sidecar::model::identity::NodeId;
+use redis_sidecar::model::observation::VolumeNote;
+use std::collections::BTreeMap;
+
+/// One pod's volume.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    /// nodes.conf.
+    pub(crate) conf: Option<Conf>,
+    /// The data.
+    pub(crate) keys: Keys,
+    /// The agent's note.
+    pub(crate) note: Option<VolumeNote>,
+}
+
+/// nodes.conf.
+#[derive(Debug, Clone)]
+pub(crate) struct Conf {
+    pub(crate) id: NodeId,
+    recs: BTreeMap<NodeId, Rec>,
+    current_epoch: u64,
+    last_vote_epoch: u64,
+}
+
+/// How a server is configured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) masters: u16,
+    pub(crate) node_timeout: i64,
+}
+
+impl Conf {
+    /// The table of one node of a whole cluster, as if it had just been stopped.
+    pub(crate) fn of_member(id: NodeId, members: &[Rec], current_epoch: u64) -> Conf {
+        Conf {
+            id,
+            recs: members.iter().map(|rec| (rec.id, rec.clone())).collect(),
+            current_epoch,
+            last_vote_epoch: 0,
+        }
+    }
+}
+
+impl Node {
+    /// What nodes.conf and the data are now. Nodes in handshake are not written.
+    pub(crate) fn saved(&self, disk: &mut Disk) {
+        let settled = self.recs.iter().filter(|(_, rec)| !rec.handshake);
+        disk.keys = self.keys;
+        disk.conf = Some(Conf {
+            id: self.id,
+            recs: settled.map(|(id, rec)| (*id, rec.clone())).collect(),
+            current_epoch: self.current_epoch,
+            last_vote_epoch: self.last_vote_epoch,
+        });
+    }
+
+    /// Starts from a volume (`clusterLoadConfig`, `verifyClusterConfigWithData`).
+    pub(crate) fn boot(
+        disk: &Disk,
+        settings: Settings,
+        loads_for: i64,
+        now: i64,
+        rng: &mut fastrand::Rng,
+    ) -> Node {
+        let conf = disk.conf.clone().unwrap_or_else(|| {
+            let id = random_id(rng);
+            Conf {
+                id,
+                recs: [(id, Rec::new(id, None, now))].into(),
+                current_epoch: 0,
+                last_vote_epoch: 0,
+            }
+        });
+        let mut node = Node {
+            id: conf.id,
+            run_id: rng.u64(..),
+            masters: settings.masters,
+            booted: now,
+            loading_until: now + loads_for,
+            recs: conf.recs,
+            current_epoch: conf.current_epoch,
+            last_vote_epoch: conf.last_vote_epoch,
+            state_ok: false,
+            minority_at: 0,
+            first_judged: 0,
+            election: Election::default(),
+            replication: None,
+            keys: disk.keys,
+            announce_ip: None,
+            announce_hostname: "".into(),
+            node_timeout: settings.node_timeout,
+            saves: 0,
+            ticks: 0,
+            dropped: 0,
+        };
+        for rec in node.recs.values_mut() {
+            let known = rec.clone();
+            *rec = Rec::new(known.id, known.ip, now);
+            rec.replica = known.replica;
+            rec.master = known.master;
+            rec.noaddr = known.noaddr;
+            rec.pfail = known.pfail;
+            rec.fail = known.fail;
+            rec.fail_time = if known.fail { now } else { 0 };
+            rec.epoch = known.epoch;
+            rec.segs = known.segs;
+            rec.hostname = known.hostname;
+            // Any number but 0 is loaded as the time of the start.
+            rec.ping_sent = if known.ping_sent == 0 { 0 } else { now };
+            rec.pong_received = if known.pong_received == 0 { 0 } else { now };
+        }
+        if !node.is_replica() {
+            let unowned: Vec<_> = node
+                .segs()
+                .filter(|seg| node.owner(*seg).is_none())
+                .collect();
+            for seg in unowned {
+                if node.keys_in(seg) != 0 {
+                    node.me_mut().segs |= seg;
+                }
+            }
+        }
+        node
+    }
+}

@@ -1,0 +1,418 @@
+//! What goes wrong: one fault at a time, drawn from the seed, each with a line for the history.
+
+use super::dns::Trouble;
+use super::world::{Event, World, list};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// No address is given to another pod sooner after its release: to end a pod, to give its address
+/// back, to start another and to load its data takes Kubernetes longer.
+pub(crate) const ADDRESS_RESTS_MS: i64 = 1000;
+
+/// What ends by itself.
+#[derive(Debug, Clone)]
+pub(crate) enum Undo {
+    Unblock(Vec<(usize, usize)>),
+    Dns(usize),
+    AnswersLost,
+    Lag(usize),
+}
+
+pub(crate) fn undo(world: &mut World, undo: &Undo) {
+    match undo {
+        Undo::Unblock(pairs) => {
+            for pair in pairs {
+                world.blocked.remove(pair);
+            }
+        }
+        Undo::Dns(zone) => world.zones[*zone].trouble = Trouble::None,
+        Undo::AnswersLost => world.answers_lost = false,
+        Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
+    }
+}
+
+/// How grave a history's faults are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Everything must be whole afterwards, without a person.
+    Healing,
+    /// Something needs a person, or cleaning up; nothing may be made worse.
+    Holding,
+}
+
+/// One random fault.
+pub(crate) fn strike(world: &mut World, kind: Kind) {
+    let grave = kind == Kind::Holding && world.rng.u8(0..3) == 0;
+    if grave {
+        match world.rng.u8(0..5) {
+            0 | 1 => lose_volume(world),
+            2 => lose_nodes_conf(world),
+            3 => clone_volume(world),
+            _ => merge_by_hand(world),
+        }
+        return;
+    }
+    match world.rng.u8(0..18) {
+        0 => redis_restarts(world),
+        1 => agents_restart(world),
+        2..=4 => pods_move(world),
+        5 => all_move(world),
+        6 => swap(world),
+        7 => deal(world),
+        8 => freeze_redis(world),
+        9 => freeze_agent(world),
+        10 | 11 => partition(world),
+        12 | 13 => dns_trouble(world),
+        14 => lose_answers(world),
+        15 if world.rng.bool() => clock_jumps(world),
+        15 => world.snatch_next = true,
+        16 => agent_lags(world),
+        _ => pod_stays_down(world),
+    }
+}
+
+fn some_pods(world: &mut World) -> Vec<usize> {
+    let mut pods: Vec<usize> = (0..world.pods.len()).collect();
+    world.rng.shuffle(&mut pods);
+    let count = 1 + world.rng.usize(0..3).min(pods.len() - 1);
+    pods.truncate(count);
+    pods
+}
+
+fn pod(world: &mut World) -> usize {
+    world.rng.usize(0..world.pods.len())
+}
+
+fn names(world: &World, pods: &[usize]) -> String {
+    list(pods.iter().map(|pod| world.pod_name(*pod)))
+}
+
+fn redis_restarts(world: &mut World) {
+    for pod in some_pods(world) {
+        if world.pods[pod].node.is_none() {
+            continue;
+        }
+        world.tell(|world| format!("* Redis of {} crashes", world.pod_name(pod)));
+        world.kill_redis(pod);
+        let ms = world.rng.i64(50..4000);
+        world.pods[pod].loads_for = world.rng.i64(0..1500);
+        let start = world.pods[pod].starts;
+        world.after(ms, Event::Redis(pod, start));
+    }
+}
+
+fn agents_restart(world: &mut World) {
+    for pod in some_pods(world) {
+        world.tell(|world| format!("* the agent of {} crashes", world.pod_name(pod)));
+        world.pods[pod].agent = None;
+        let ms = world.rng.i64(20..3000);
+        let start = world.pods[pod].agent_starts;
+        world.after(ms, Event::AgentStart(pod, start));
+    }
+}
+
+/// Ends a pod: both processes, and its address.
+pub(crate) fn end_pod(world: &mut World, pod: usize) {
+    world.kill_redis(pod);
+    let now = world.now;
+    let p = &mut world.pods[pod];
+    p.agent = None;
+    p.starts += 1;
+    p.agent_starts += 1;
+    if let Some(ip) = p.ip.take() {
+        world.released.insert(ip, now);
+        let ms = world.rng.i64(0..1500);
+        world.after(ms, Event::Withdrawn(pod, ip));
+    }
+}
+
+/// Starts a pod at an address; its Redis and its agent come up in any order, DNS names it later.
+pub(crate) fn start_pod(world: &mut World, pod: usize, ip: IpAddr) {
+    world.tell(|world| format!("* {} starts at {ip}", world.pod_name(pod)));
+    world.released.remove(&ip);
+    world.pods[pod].ip = Some(ip);
+    world.pods[pod].loads_for = world.rng.i64(0..800);
+    let (start, agent_start) = (world.pods[pod].starts, world.pods[pod].agent_starts);
+    let ms = world.rng.i64(10..1500);
+    world.after(ms, Event::Redis(pod, start));
+    let ms = world.rng.i64(10..1500);
+    world.after(ms, Event::AgentStart(pod, agent_start));
+    let ms = world.rng.i64(0..4000);
+    world.after(ms, Event::Published(pod));
+}
+
+fn pods_move(world: &mut World) {
+    for pod in some_pods(world) {
+        world.tell(|world| format!("* {} ends, to move", world.pod_name(pod)));
+        end_pod(world, pod);
+        let ip = world.fresh_address();
+        start_pod(world, pod, ip);
+    }
+}
+
+fn all_move(world: &mut World) {
+    let cluster = world.rng.usize(0..world.layout.clusters);
+    world.tell(|_| "* all pods of a cluster move".to_owned());
+    let pods: Vec<usize> = (0..world.pods.len())
+        .filter(|pod| world.pods[*pod].cluster == cluster)
+        .collect();
+    for pod in &pods {
+        end_pod(world, *pod);
+    }
+    for pod in pods {
+        let ip = world.fresh_address();
+        start_pod(world, pod, ip);
+    }
+}
+
+fn rest(world: &mut World) -> Result<(), String> {
+    let until = world.now + ADDRESS_RESTS_MS;
+    world.run(until)
+}
+
+/// Pods come back at each other's addresses, those of two clusters as well.
+fn give_round(world: &mut World, pods: &[usize]) {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for pod in pods {
+        ips.extend(world.pods[*pod].ip);
+        end_pod(world, *pod);
+    }
+    if let Err(what) = rest(world) {
+        world.judge.fail(what);
+        return;
+    }
+    world.rng.shuffle(&mut ips);
+    for pod in pods {
+        let free = ips.pop().filter(|ip| world.occupant(*ip).is_none());
+        let ip = free.unwrap_or_else(|| world.fresh_address());
+        start_pod(world, *pod, ip);
+    }
+}
+
+fn swap(world: &mut World) {
+    let pods = some_pods(world);
+    let what = names(world, &pods);
+    world.tell(|_| format!("* {what} change addresses among each other"));
+    give_round(world, &pods);
+}
+
+fn deal(world: &mut World) {
+    world.tell(|_| "* all addresses are dealt anew among all pods".to_owned());
+    let pods: Vec<usize> = (0..world.pods.len()).collect();
+    give_round(world, &pods);
+}
+
+fn freeze_redis(world: &mut World) {
+    let pod = pod(world);
+    let ms = world.rng.i64(200..8000);
+    world.tell(|world| format!("* Redis of {} is stopped for {ms} ms", world.pod_name(pod)));
+    world.pods[pod].redis_frozen_until = world.now + ms;
+}
+
+fn freeze_agent(world: &mut World) {
+    let pod = pod(world);
+    let ms = world.rng.i64(200..8000);
+    world.tell(|world| {
+        format!(
+            "* the agent of {} is stopped for {ms} ms",
+            world.pod_name(pod)
+        )
+    });
+    world.pods[pod].agent_frozen_until = world.now + ms;
+}
+
+/// Cuts a few pods off from the others, both ways or one way.
+fn partition(world: &mut World) {
+    let away = some_pods(world);
+    let both = world.rng.u8(0..3) > 0;
+    let ms = world.rng.i64(500..12_000);
+    let mut pairs = Vec::new();
+    for a in &away {
+        for b in (0..world.pods.len()).filter(|b| !away.contains(b)) {
+            pairs.push((*a, b));
+            if both {
+                pairs.push((b, *a));
+            }
+        }
+    }
+    let what = names(world, &away);
+    let ways = if both { "both ways" } else { "one way" };
+    world.tell(|_| format!("* {what} cut off for {ms} ms, {ways}"));
+    world.blocked.extend(pairs.iter().copied());
+    world.after(ms, Event::Undo(Undo::Unblock(pairs)));
+}
+
+fn dns_trouble(world: &mut World) {
+    let zone = world.rng.usize(0..world.zones.len());
+    let records = world.zones[zone].records().clone();
+    let ms = world.rng.i64(500..30_000);
+    let odd: BTreeSet<u32> = records
+        .keys()
+        .copied()
+        .filter(|_| world.rng.bool())
+        .collect();
+    let trouble = match world.rng.u8(0..5) {
+        0 => Trouble::Fails,
+        1 => Trouble::NoSuchName,
+        2 => Trouble::Stale(records),
+        3 => Trouble::Partial(odd),
+        _ => {
+            let mut everywhere: Vec<IpAddr> = world.pods.iter().filter_map(|p| p.ip).collect();
+            world.rng.shuffle(&mut everywhere);
+            let wrong = odd.into_iter().zip(everywhere);
+            Trouble::Wrong(wrong.collect::<BTreeMap<_, _>>())
+        }
+    };
+    world.tell(|_| format!("* DNS trouble for {ms} ms: {trouble:?}"));
+    world.zones[zone].trouble = trouble;
+    world.after(ms, Event::Undo(Undo::Dns(zone)));
+}
+
+fn lose_answers(world: &mut World) {
+    let ms = world.rng.i64(1000..8000);
+    world.tell(|_| format!("* every third answer of a Redis to its agent is lost for {ms} ms"));
+    world.answers_lost = true;
+    world.after(ms, Event::Undo(Undo::AnswersLost));
+}
+
+fn clock_jumps(world: &mut World) {
+    let pod = pod(world);
+    let ms = world.rng.i64(-20_000..20_000);
+    world.tell(|world| {
+        format!(
+            "* the wall clock of {} jumps by {ms} ms",
+            world.pod_name(pod)
+        )
+    });
+    world.pods[pod].clock_offset += ms;
+}
+
+fn agent_lags(world: &mut World) {
+    let pod = pod(world);
+    let (lag, ms) = (world.rng.i64(100..2500), world.rng.i64(2000..15_000));
+    world.tell(|world| {
+        format!(
+            "* the agent of {} gets slow ({lag} ms)",
+            world.pod_name(pod)
+        )
+    });
+    world.pods[pod].agent_lag = lag;
+    world.after(ms, Event::Undo(Undo::Lag(pod)));
+}
+
+fn pod_stays_down(world: &mut World) {
+    let pod = pod(world);
+    world.tell(|world| format!("* {} ends and stays away", world.pod_name(pod)));
+    end_pod(world, pod);
+}
+
+fn lose_volume(world: &mut World) {
+    let pod = pod(world);
+    world.tell(|world| format!("* {} loses its volume", world.pod_name(pod)));
+    let ip = world.pods[pod].ip.filter(|_| world.rng.bool());
+    end_pod(world, pod);
+    world.pods[pod].disk = Default::default();
+    let ip = ip.unwrap_or_else(|| world.fresh_address());
+    start_pod(world, pod, ip);
+}
+
+fn lose_nodes_conf(world: &mut World) {
+    let pod = pod(world);
+    world.tell(|world| {
+        format!(
+            "* {} loses its nodes.conf, not its data",
+            world.pod_name(pod)
+        )
+    });
+    let with_note = world.rng.bool();
+    let ip = world.fresh_address();
+    end_pod(world, pod);
+    world.pods[pod].disk.conf = None;
+    if !with_note {
+        world.pods[pod].disk.note = None;
+    }
+    start_pod(world, pod, ip);
+}
+
+fn clone_volume(world: &mut World) {
+    let (from, to) = (pod(world), pod(world));
+    let same = world.pods[from].cluster == world.pods[to].cluster;
+    if from == to || !same || world.pods[from].node.is_none() {
+        return;
+    }
+    world.tell(|world| {
+        let (to, from) = (world.pod_name(to), world.pod_name(from));
+        format!("* {to} gets a copy of the volume of {from}")
+    });
+    world.judge.clone_planted = true;
+    end_pod(world, to);
+    if let Some(node) = &world.pods[from].node {
+        let mut disk = world.pods[from].disk.clone();
+        node.saved(&mut disk);
+        world.pods[to].disk = disk;
+    }
+    let ip = world.fresh_address();
+    start_pod(world, to, ip);
+}
+
+/// A person's `CLUSTER MEET` with a node of the other cluster.
+fn merge_by_hand(world: &mut World) {
+    let (a, b) = (pod(world), pod(world));
+    let (Some(ip), true) = (
+        world.pods[b].ip,
+        world.pods[a].cluster != world.pods[b].cluster,
+    ) else {
+        return;
+    };
+    world.tell(|world| {
+        let (a, b) = (world.pod_name(a), world.pod_name(b));
+        format!("* a person has {a} meet {b}")
+    });
+    world.judge.merge_planted = true;
+    let process = world.process(a);
+    world.with_node(process, |node, env| node.meet(ip, env));
+}
+
+/// Right after a MEET its target ends, and another pod comes up at that address while the MEET is
+/// still armed.
+pub(crate) fn snatch(world: &mut World, ip: IpAddr) {
+    let Some(target) = world.occupant(ip) else {
+        return;
+    };
+    let other = pod(world);
+    if other == target {
+        return;
+    }
+    world.snatch_next = false;
+    world.tell(|world| {
+        let (target, other) = (world.pod_name(target), world.pod_name(other));
+        format!("* {target} ends at once, and {other} will take its address")
+    });
+    end_pod(world, target);
+    end_pod(world, other);
+    let ms = world.rng.i64(0..1500);
+    world.after(ADDRESS_RESTS_MS + ms, Event::Start(other, Some(ip)));
+    let ms = world.rng.i64(0..1500);
+    world.after(ms, Event::Start(target, None));
+}
+
+/// All faults end, and whatever does not run is started.
+pub(crate) fn heal(world: &mut World) {
+    world.tell(|_| "= all faults end".to_owned());
+    world.snatch_next = false;
+    world.blocked.clear();
+    world.answers_lost = false;
+    for zone in &mut world.zones {
+        zone.trouble = Trouble::None;
+    }
+    for pod in 0..world.pods.len() {
+        let p = &mut world.pods[pod];
+        p.agent_lag = 3;
+        p.redis_frozen_until = 0;
+        p.agent_frozen_until = p.agent_frozen_until.min(world.now);
+        if p.ip.is_none() {
+            let ip = world.fresh_address();
+            start_pod(world, pod, ip);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One history: a seed, the clusters it makes, what goes wrong in them, and what must come of it.
+
+use super::fake::volume::Conf;
+use super::fake::{Rec, bus::random_id};
+use super::faults::{self, Kind};
+use super::invariants::not_whole;
+use super::world::{Event, Layout, World, cluster_name};
+use redis_sidecar::model::identity::{NodeId, Shape};
+use redis_sidecar::model::observation::VolumeNote;
+use std::net::IpAddr;
+
+/// Everything must be whole so long after the last fault has ended, in milliseconds.
+const WHOLE_WITHIN_MS: i64 = 60_000;
+/// What was tried in vain meanwhile comes again a little later: names are announced every 5 s.
+const LATE_WRITES_MS: i64 = 8000;
+/// And then nobody writes for this long.
+const SILENT_FOR_MS: i64 = 15_000;
+
+/// What a history came to.
+pub(crate) struct Outcome {
+    pub(crate) result: Result<(), String>,
+    pub(crate) simulated_ms: i64,
+    pub(crate) faults: u64,
+    pub(crate) steps: u64,
+    pub(crate) writes: u64,
+    pub(crate) lost_by_redis: u32,
+    pub(crate) told: Vec<String>,
+}
+
+/// Runs the history of a seed; `told` keeps its lines.
+pub(crate) fn run(seed: u64, told: bool) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let shapes = [
+        (3, 1),
+        (3, 1),
+        (3, 1),
+        (3, 0),
+        (3, 2),
+        (1, 2),
+        (2, 1),
+        (5, 1),
+        (1, 0),
+    ];
+    let (masters, replicas) = shapes[rng.usize(0..shapes.len())];
+    let layout = Layout {
+        shape: Shape::new(masters, replicas).expect("a shape"),
+        clusters: 1 + rng.usize(0..2),
+        node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
+        inotify: rng.u8(0..4) > 0,
+        own_passwords: rng.bool(),
+    };
+    let mut world = World::new(seed, layout, told);
+    let kind = if rng.u8(0..4) == 0 {
+        Kind::Holding
+    } else {
+        Kind::Healing
+    };
+    let blank = rng.u8(0..4) == 0;
+    let strikes = rng.u64(1..8);
+    let result = live(&mut world, kind, blank, strikes);
+    if let Err(what) = &result {
+        world.tell(|_| format!("! {what}"));
+    }
+    Outcome {
+        result,
+        simulated_ms: world.now,
+        faults: strikes,
+        steps: world.steps,
+        writes: world.judge.writes,
+        lost_by_redis: world.judge.lost_by_redis,
+        told: world.history(),
+    }
+}
+
+fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), String> {
+    world.tell(|world| format!("{:?}, {kind:?}, blank: {blank}", world.layout));
+    for cluster in 0..world.layout.clusters {
+        settle(world, cluster, blank);
+    }
+    world.after(3000, Event::ClientWrite);
+    let calm = !blank || world.rng.bool();
+    if calm {
+        become_whole(world)?;
+    }
+    for _ in 0..strikes {
+        let pause = if world.rng.bool() { 300 } else { 6000 };
+        let until = world.now + world.rng.i64(0..pause);
+        world.run(until)?;
+        faults::strike(world, kind);
+    }
+    let until = world.now + world.rng.i64(0..6000);
+    world.run(until)?;
+    faults::heal(world);
+    if kind == Kind::Holding {
+        let until = world.now + SILENT_FOR_MS;
+        return world.run(until);
+    }
+    become_whole(world)?;
+    stay_silent(world)
+}
+
+fn become_whole(world: &mut World) -> Result<(), String> {
+    let deadline = world.now + WHOLE_WITHIN_MS;
+    loop {
+        let until = world.now + 200;
+        world.run(until)?;
+        let lacks = (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster));
+        match lacks {
+            None => break,
+            Some(why) if world.now > deadline => return Err(format!("not whole: {why}")),
+            Some(_) => {}
+        }
+    }
+    world.tell(|_| "= everything is whole".to_owned());
+    Ok(())
+}
+
+fn stay_silent(world: &mut World) -> Result<(), String> {
+    // What was decided before the whole was there may still come.
+    let until = world.now + LATE_WRITES_MS;
+    world.run(until)?;
+    let before = world.judge.writes;
+    let until = world.now + SILENT_FOR_MS;
+    world.run(until)?;
+    if world.judge.writes != before {
+        let last = &world.judge.last_write;
+        return Err(format!(
+            "not silent: {} writes, the last {last}",
+            world.judge.writes - before
+        ));
+    }
+    match (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster)) {
+        Some(why) => Err(format!("whole and then not: {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Starts a cluster's pods: blank, or as a whole cluster that was stopped.
+fn settle(world: &mut World, cluster: usize, blank: bool) {
+    let pods: Vec<usize> = (0..world.pods.len())
+        .filter(|pod| world.pods[*pod].cluster == cluster)
+        .collect();
+    let ips: Vec<IpAddr> = pods
+        .iter()
+        .map(|pod| {
+            let ip = world.fresh_address();
+            world.pods[*pod].ip = Some(ip);
+            ip
+        })
+        .collect();
+    if !blank {
+        let masters = usize::from(world.layout.shape.masters);
+        let ids: Vec<NodeId> = pods.iter().map(|_| random_id(&mut world.rng)).collect();
+        world
+            .judge
+            .births
+            .extend(ids.iter().map(|id| (*id, cluster)));
+        let member = |k: usize| {
+            let mut rec = Rec::new(ids[k], Some(ips[k]), 0);
+            rec.epoch = k as u64 + 1;
+            rec.replica = k >= masters;
+            if rec.replica {
+                rec.master = Some(ids[k % masters]);
+            } else {
+                rec.segs = 1 << k;
+            }
+            rec
+        };
+        let members: Vec<Rec> = (0..pods.len()).map(member).collect();
+        for (k, pod) in pods.iter().enumerate() {
+            let disk = &mut world.pods[*pod].disk;
+            disk.conf = Some(Conf::of_member(ids[k], &members, pods.len() as u64));
+            disk.note = Some(VolumeNote {
+                member: true,
+                cluster: cluster_name(cluster).to_owned(),
+                pods: (0u32..).zip(&ids).map(|(k, id)| (*id, k)).collect(),
+                ..VolumeNote::default()
+            });
+        }
+    }
+    for (pod, ip) in pods.into_iter().zip(ips) {
+        faults::start_pod(world, pod, ip);
+    }
+}

@@ -1,0 +1,423 @@
+//! What must hold, one function a property: after every step, and for every command an agent sends.
+//! The judges see what is really there, which no agent does.
+
+use super::agent::Agent;
+use super::fake::{NEVER, Node};
+use super::world::{Pod, World, cluster_name};
+use redis_sidecar::model::decision::Action;
+use redis_sidecar::model::identity::NodeId;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// S1 allows a second; the rest is what a command and the question before it take on their way.
+const RECENTLY_MS: i64 = 1100;
+/// After so long with everything in reach an agent must have found out.
+const FOUND_OUT_MS: i64 = 5000;
+/// No rule writes the same thing more often, and no two rules share more than one time.
+const SAME_WRITE_GAP_MS: i64 = 190;
+/// No agent writes more than this in a minute, whatever happens.
+const WRITES_A_MINUTE: usize = 150;
+
+/// What the judges remember.
+#[derive(Default)]
+pub(crate) struct Judge {
+    /// The cluster that each ID was born in.
+    pub(crate) births: BTreeMap<NodeId, usize>,
+    /// Something changed in a table.
+    pub(crate) look: bool,
+    /// Keys that Redis dropped by itself and nobody else had: asynchronous replication.
+    pub(crate) lost_by_redis: u32,
+    /// A person merged two clusters in this history, or cloned a volume.
+    pub(crate) merge_planted: bool,
+    pub(crate) clone_planted: bool,
+    pub(crate) writes: u64,
+    pub(crate) last_write: String,
+    tenancies: Vec<Tenancy>,
+    violation: Option<String>,
+    written: BTreeMap<(usize, u64, String), (i64, i64)>,
+    pace: BTreeMap<usize, Vec<i64>>,
+    foreign_since: BTreeMap<usize, i64>,
+}
+
+/// Which node answered at an address, and when.
+struct Tenancy {
+    ip: IpAddr,
+    pod: usize,
+    id: NodeId,
+    from: i64,
+    until: Option<i64>,
+}
+
+impl Judge {
+    pub(crate) fn booted(&mut self, now: i64, pod: usize, p: &Pod) {
+        let (Some(node), Some(ip)) = (&p.node, p.ip) else {
+            return;
+        };
+        self.births.entry(node.id).or_insert(p.cluster);
+        self.look = true;
+        self.tenancies
+            .retain(|old| old.until.is_none_or(|until| now - until < 10_000));
+        self.tenancies.push(Tenancy {
+            ip,
+            pod,
+            id: node.id,
+            from: now,
+            until: None,
+        });
+    }
+
+    pub(crate) fn ended(&mut self, now: i64, pod: usize) {
+        for tenancy in &mut self.tenancies {
+            if tenancy.pod == pod && tenancy.until.is_none() {
+                tenancy.until = Some(now);
+            }
+        }
+    }
+
+    /// A violation found elsewhere, to be told at the next check.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.blame(what);
+    }
+
+    fn blame(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    /// Who answered there within the last second.
+    fn recently_at(&self, ip: IpAddr, now: i64) -> impl Iterator<Item = &Tenancy> {
+        self.tenancies.iter().filter(move |old| {
+            old.ip == ip && old.until.is_none_or(|until| now - until <= RECENTLY_MS)
+        })
+    }
+}
+
+/// After every step.
+pub(crate) fn check(world: &mut World) -> Result<(), String> {
+    if std::mem::take(&mut world.judge.look) {
+        invariant_no_merge(world);
+        invariant_one_owner_a_slot(world);
+    }
+    match world.judge.violation.take() {
+        Some(what) => Err(what),
+        None => Ok(()),
+    }
+}
+
+/// No table has a settled node of another cluster.
+fn invariant_no_merge(world: &mut World) {
+    let mut found = None;
+    for pod in 0..world.pods.len() {
+        let foreign = world.pods[pod].node.as_ref().and_then(|node| {
+            let own = world.pods[pod].cluster;
+            node.knows()
+                .find(|rec| world.cluster_of_id(&rec.id) != Some(own))
+                .map(|rec| rec.id)
+        });
+        match foreign {
+            Some(id) => {
+                let now = world.now;
+                world.judge.foreign_since.entry(pod).or_insert(now);
+                found = Some(format!(
+                    "a merge: {id} of another cluster is in the table of {}",
+                    world.pod_name(pod)
+                ));
+            }
+            None => {
+                world.judge.foreign_since.remove(&pod);
+            }
+        }
+    }
+    if let Some(what) = found.filter(|_| !world.judge.merge_planted) {
+        world.judge.blame(what);
+    }
+}
+
+/// Two live masters of one cluster never own a slot at one epoch.
+fn invariant_one_owner_a_slot(world: &mut World) {
+    if world.judge.clone_planted || world.judge.merge_planted {
+        return;
+    }
+    let mut owners: BTreeMap<(usize, u32, u64), usize> = BTreeMap::new();
+    let mut found = None;
+    for (pod, p) in world.pods.iter().enumerate() {
+        let Some(node) = &p.node else { continue };
+        let me = node.me();
+        if me.replica || me.epoch == 0 {
+            continue;
+        }
+        for seg in node.segs().filter(|seg| me.segs & seg != 0) {
+            if let Some(other) = owners.insert((p.cluster, seg, me.epoch), pod) {
+                found = Some((other, pod, me.epoch));
+            }
+        }
+    }
+    if let Some((a, b, epoch)) = found {
+        let (a, b) = (world.pod_name(a), world.pod_name(b));
+        world
+            .judge
+            .blame(format!("{a} and {b} own the same slots at epoch {epoch}"));
+    }
+}
+
+/// For every action, before it is carried out.
+pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
+    if !action.writes_to_redis() {
+        return;
+    }
+    s12_rate(world, pod, action);
+    let Some(node) = &world.pods[pod].node else {
+        return;
+    };
+    let found = match action {
+        Action::Meet { ip, .. } => s1_meet(world, pod, node, *ip),
+        Action::Replicate { master, .. } => s5_replicate(world, pod, node, master),
+        Action::AddSlots { .. } => s3_slots(world, pod),
+        Action::SetConfigEpoch(_) => s3_epoch(world, pod, node),
+        Action::DropHandshake { id, .. } => s6_forget(node, id),
+        Action::Announce { .. }
+        | Action::Hasten { .. }
+        | Action::RestoreNodeTimeout(_)
+        | Action::Remember(_) => None,
+    };
+    let found = found
+        .or_else(|| s9_foreign(world, pod, action))
+        .or_else(|| s10_doubled(world, pod, action));
+    if let Some(what) = found {
+        let name = world.pod_name(pod);
+        world
+            .judge
+            .blame(format!("{name} orders: {action}: {what}"));
+    }
+}
+
+/// Within the last second a node answered there whose ID is in the own table, or an empty one of the
+/// same cluster (S1, S11).
+fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String> {
+    let cluster = world.pods[pod].cluster;
+    let mut there = world.judge.recently_at(ip, world.now).peekable();
+    if there.peek().is_none() {
+        return Some("S1: nobody has answered there within a second".to_owned());
+    }
+    let right = there.any(|tenancy| {
+        let known = node.knows().any(|rec| rec.id == tenancy.id);
+        let p = &world.pods[tenancy.pod];
+        let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
+        let ours = p.cluster == cluster && tenancy.pod != pod;
+        // Two that are forming may both have come so far that there is a cluster to write to.
+        let member = |p: &Pod| p.disk.note.as_ref().is_some_and(|note| note.member);
+        let forming = !member(p) && !member(&world.pods[pod]);
+        known || (ours && (keys == 0 || forming))
+    });
+    (!right).then(|| "S1: who answered there is neither known nor an empty pod of ours".to_owned())
+}
+
+/// An empty node, or the link to the present master; the target is that node and owns slots (S5).
+fn s5_replicate(world: &World, pod: usize, node: &Node, master: &NodeId) -> Option<String> {
+    let me = node.me();
+    let repair = me.replica && me.master == Some(*master);
+    if !repair && (node.keys != 0 || me.segs != 0) {
+        return Some("S5: it has keys or slots, and another master".to_owned());
+    }
+    let rec = node.recs.get(master)?;
+    // The command names the ID; Redis may have taken a stale address for it since the agent looked.
+    if world.wall(pod) - rec.moved <= RECENTLY_MS {
+        return None;
+    }
+    let ip = rec.ip?;
+    if world.cluster_of_id(master) != Some(world.pods[pod].cluster) {
+        return Some("S5: the master is of another cluster".to_owned());
+    }
+    let mut there = world.judge.recently_at(ip, world.now);
+    let owner = there.any(|tenancy| {
+        let p = &world.pods[tenancy.pod];
+        let segs = p.node.as_ref().map_or(1, |node| node.me().segs);
+        tenancy.id == *master && (segs != 0 || tenancy.until.is_some())
+    });
+    (!owner).then(|| format!("S5: at {ip} no {master} with slots has answered within a second"))
+}
+
+/// No node is forgotten; an ID that is in no table at all may be a handshake's that is over (S6).
+fn s6_forget(node: &Node, id: &NodeId) -> Option<String> {
+    let settled = node.knows().any(|rec| rec.id == *id);
+    settled.then(|| "S6: it is no handshake".to_owned())
+}
+
+/// Every pod of the cluster is there and has nothing (S3).
+fn s3_slots(world: &World, pod: usize) -> Option<String> {
+    let cluster = world.pods[pod].cluster;
+    for (other, p) in world.pods.iter().enumerate() {
+        if p.cluster != cluster {
+            continue;
+        }
+        let name = world.pod_name(other);
+        let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
+        if keys != 0 || p.disk.note.as_ref().is_some_and(|note| note.member) {
+            return Some(format!("S3: {name} has keys or the marker"));
+        }
+        let there = world.judge.tenancies.iter().any(|tenancy| {
+            let recent = tenancy
+                .until
+                .is_none_or(|until| world.now - until <= RECENTLY_MS);
+            tenancy.pod == other && recent
+        });
+        if !there {
+            return Some(format!("S3: {name} has not been there within a second"));
+        }
+    }
+    None
+}
+
+fn s3_epoch(world: &World, pod: usize, node: &Node) -> Option<String> {
+    let member = world.pods[pod].disk.note.as_ref().is_some_and(|n| n.member);
+    (member || node.keys != 0).then(|| "S3: it has keys or the marker".to_owned())
+}
+
+/// With a node of another cluster in the table for long, and its agent in reach, nothing is written
+/// (S9); the node timeout alone comes back.
+fn s9_foreign(world: &World, pod: usize, action: &Action) -> Option<String> {
+    let since = *world.judge.foreign_since.get(&pod)?;
+    let node = world.pods[pod].node.as_ref()?;
+    let quiet = |p: &Pod| {
+        let started = p
+            .agent
+            .as_ref()
+            .is_some_and(|agent: &Agent| agent.rounds > 20);
+        started && p.agent_frozen_until + FOUND_OUT_MS < world.now
+    };
+    let own = world.pods[pod].cluster;
+    let found = world.pods.iter().enumerate().any(|(other, p)| {
+        let there = p.node.as_ref().is_some_and(|n| {
+            let rec = node.recs.get(&n.id);
+            rec.is_some_and(|rec| rec.ip == p.ip && rec.link.is_some())
+        });
+        p.cluster != own && there && quiet(p) && world.reaches(pod, other)
+    });
+    let long = world.now - since > FOUND_OUT_MS && quiet(&world.pods[pod]);
+    let restores = matches!(action, Action::RestoreNodeTimeout(_));
+    (found && long && !restores).then(|| {
+        format!(
+            "S9: a node of another cluster is in its table since {} ms",
+            world.now - since
+        )
+    })
+}
+
+/// Nobody is met whose ID answers at two addresses for long (S10).
+fn s10_doubled(world: &World, pod: usize, action: &Action) -> Option<String> {
+    let Action::Meet { ip, .. } = action else {
+        return None;
+    };
+    let judge = &world.judge;
+    let here = judge
+        .tenancies
+        .iter()
+        .find(|t| t.ip == *ip && t.until.is_none())?;
+    let twin = judge
+        .tenancies
+        .iter()
+        .find(|t| t.id == here.id && t.until.is_none() && t.pod != here.pod)?;
+    let since = here.from.max(twin.from);
+    let asked = [here.pod, twin.pod].iter().all(|other| {
+        let p = &world.pods[*other];
+        let answers = p.agent.as_ref().is_some_and(|agent| agent.rounds > 20);
+        answers && world.reaches(pod, *other) && p.redis_frozen_until < world.now
+    });
+    let long = world.now - since > FOUND_OUT_MS;
+    (asked && long).then(|| format!("S10: {} answers twice", here.id))
+}
+
+/// Nothing is written in a loop (S12).
+fn s12_rate(world: &mut World, pod: usize, action: &Action) {
+    let (now, name) = (world.now, world.pod_name(pod));
+    let starts = world.pods[pod].agent_starts;
+    let judge = &mut world.judge;
+    judge.writes += 1;
+    judge.last_write = format!("{name}: {action}");
+    let text = action.to_string();
+    let key = (pod, starts, text.clone());
+    let (last, before) = judge.written.get(&key).copied().unwrap_or((NEVER, NEVER));
+    judge.written.insert(key, (now, last));
+    // Two rules may have the same peer met.
+    if now - before < SAME_WRITE_GAP_MS {
+        judge.blame(format!("S12: {name} orders again at once: {text}"));
+    }
+    let pace = judge.pace.entry(pod).or_default();
+    pace.retain(|at| now - at < 60_000);
+    pace.push(now);
+    let count = pace.len();
+    if count > WRITES_A_MINUTE {
+        judge.blame(format!("S12: {name} writes {count} times a minute"));
+    }
+}
+
+/// Why this cluster is not whole, if it is not.
+pub(crate) fn not_whole(world: &World, cluster: usize) -> Option<String> {
+    let pods: Vec<usize> = (0..world.pods.len())
+        .filter(|pod| world.pods[*pod].cluster == cluster)
+        .collect();
+    let mut owners: BTreeMap<u32, NodeId> = BTreeMap::new();
+    let ids: BTreeMap<NodeId, usize> = pods
+        .iter()
+        .filter_map(|pod| Some((world.pods[*pod].node.as_ref()?.id, *pod)))
+        .collect();
+    for pod in &pods {
+        let name = world.pod_name(*pod);
+        let p = &world.pods[*pod];
+        let Some(node) = &p.node else {
+            return Some(format!("{name} does not run"));
+        };
+        if !node.state_ok {
+            return Some(format!("{name} says cluster_state:fail"));
+        }
+        for rec in node.recs.values().filter(|rec| rec.id != node.id) {
+            let Some(other) = ids.get(&rec.id).map(|other| &world.pods[*other]) else {
+                return Some(format!("{name} knows {}, which is nobody", rec.id));
+            };
+            let healthy = !(rec.fail || rec.pfail || rec.noaddr || rec.handshake);
+            if rec.ip != other.ip || !healthy || !rec.link.is_some_and(|link| link.up) {
+                return Some(format!("{name} does not see {} as it is", rec.id));
+            }
+        }
+        if node.recs.len() != pods.len() {
+            return Some(format!("{name} knows {} nodes", node.recs.len()));
+        }
+        for seg in node.segs() {
+            let Some(owner) = node.owner(seg) else {
+                return Some(format!("{name} knows no owner of segment {seg}"));
+            };
+            if *owners.entry(seg).or_insert(owner.id) != owner.id {
+                return Some(format!("{name} sees another owner of segment {seg}"));
+            }
+        }
+        if let Some(why) = wrong_part(*pod, node, &ids) {
+            return Some(format!("{name} {why}"));
+        }
+        let agent = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        if !agent.is_some_and(|decision| decision.ready) {
+            let why = agent.map(|d| super::world::list(&d.reasons));
+            return Some(format!("{name} is not ready: {}", why.unwrap_or_default()));
+        }
+        if p.disk.note.as_ref().is_none_or(|note| !note.member) {
+            let cluster = cluster_name(cluster);
+            return Some(format!("{name} has no marker of {cluster}"));
+        }
+    }
+    None
+}
+
+/// A replica is linked to the very process of its master.
+fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<String> {
+    use super::fake::LinkState;
+    let me = node.me();
+    if !me.replica {
+        return (me.segs == 0).then(|| "is a master without slots".to_owned());
+    }
+    let master = me.master.and_then(|id| ids.get(&id));
+    let linked = node.replication.map(|link| link.state);
+    match (linked, master) {
+        (Some(LinkState::Up { from }), Some(master)) if from.pod == *master && pod != *master => {
+            None
+        }
+        _ => Some("is not linked to its master".to_owned()),
+    }
+}

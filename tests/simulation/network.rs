@@ -1,0 +1,92 @@
+//! The network between the pods: connections of the cluster bus, what a lost or cut-off host does to
+//! them, and packets that come late but never out of nothing.
+
+use super::fake::{Effect, LinkId, Packet, Process};
+use super::world::{Ends, Event, World};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+impl World {
+    pub(crate) fn carry_out(&mut self, process: Process, effect: Effect) {
+        match effect {
+            Effect::Dial { link, ip } => {
+                let ends = Ends {
+                    dialler: process,
+                    listener: None,
+                };
+                self.links.insert(link, ends);
+                let ms = self.rng.i64(1..4);
+                self.after(ms, Event::Dials(link, ip, 0));
+            }
+            Effect::Close(link) => {
+                self.links.remove(&link);
+            }
+            Effect::Send { link, packet } => {
+                let Some(ends) = self.links.get(&link) else {
+                    return;
+                };
+                let Some(listener) = ends.listener else {
+                    return;
+                };
+                let to = if ends.dialler == process {
+                    listener
+                } else {
+                    ends.dialler
+                };
+                let ms = self.rng.i64(0..4);
+                self.after(ms, Event::Arrives(link, to, packet));
+            }
+        }
+    }
+
+    pub(crate) fn dial(&mut self, link: LinkId, ip: IpAddr, tries: u32) {
+        let Some(ends) = self.links.get(&link) else {
+            return;
+        };
+        let from = ends.dialler.pod;
+        let there = self.occupant(ip);
+        let reached = there.filter(|to| self.reaches(from, *to));
+        let listener = reached.filter(|to| self.pods[*to].node.is_some());
+        if let Some(to) = listener {
+            let process = self.process(to);
+            if let Some(ends) = self.links.get_mut(&link) {
+                ends.listener = Some(process);
+            }
+            self.after(1, Event::Connected(link));
+        } else if reached.is_some() || tries > 6 || (there.is_none() && self.rng.bool()) {
+            // A reset; from where nothing is, or beyond a partition, often nothing comes.
+            self.after(1, Event::Refused(link));
+        } else {
+            self.after(1000 << tries, Event::Dials(link, ip, tries + 1));
+        }
+    }
+
+    pub(crate) fn connected(&mut self, link: LinkId) {
+        let Some(ends) = self.links.get(&link) else {
+            return;
+        };
+        let dialler = ends.dialler;
+        self.with_node(dialler, |node, env| node.connected(link, env));
+    }
+
+    pub(crate) fn arrives(&mut self, link: LinkId, to: Process, packet: Rc<Packet>) {
+        let Some(ends) = self.links.get(&link) else {
+            return;
+        };
+        let from = if ends.dialler == to {
+            ends.listener
+        } else {
+            Some(ends.dialler)
+        };
+        let Some(from) = from else { return };
+        if self.blocked.contains(&(from.pod, to.pod)) {
+            // Sent again and again, until it comes through or the connection is closed.
+            return self.after(200, Event::Arrives(link, to, packet));
+        }
+        let Some(from_ip) = self.pods[from.pod].ip else {
+            return;
+        };
+        self.with_node(to, |node, env| node.receive(link, from_ip, &packet, env));
+        self.note_drops(to.pod);
+    }
+}

@@ -1,0 +1,505 @@
+//! Many pods in one process under a virtual clock: what runs where, who reaches whom, and the queue
+//! of what happens next. Everything follows from the seed.
+//!
+//! Not here: what goes wrong when ([`super::faults`]), and what must hold ([`super::invariants`]).
+
+use super::agent::Agent;
+use super::dns::Zone;
+use super::fake::replication::Source;
+use super::fake::volume::{Disk, Settings};
+use super::fake::{Env, Keys, LinkId, LinkState, Node, Packet, Process};
+use super::faults::Undo;
+use super::invariants::Judge;
+use redis_sidecar::model::identity::{NodeId, Shape};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+/// The wall clock at the start of every history, in milliseconds since 1970.
+const EPOCH_MS: i64 = 1_790_000_000_000;
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Cron(Process),
+    /// The n-th try to open a connection, as the kernel sends one SYN after the other.
+    Dials(LinkId, IpAddr, u32),
+    Connected(LinkId),
+    Refused(LinkId),
+    Broken(LinkId, Process),
+    Arrives(LinkId, Process, Rc<Packet>),
+    Agent(usize, u64),
+    /// DNS hears of a pod's start, or of its end.
+    Published(usize),
+    Withdrawn(usize, IpAddr),
+    Redis(usize, u64),
+    AgentStart(usize, u64),
+    /// A pod comes up, at this address if nobody has it, unless it did already.
+    Start(usize, Option<IpAddr>),
+    ClientWrite,
+    Undo(Undo),
+}
+
+struct Due {
+    at: i64,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// The two ends of a connection; nobody listens at the other end until somebody has accepted it.
+pub(crate) struct Ends {
+    pub(crate) dialler: Process,
+    pub(crate) listener: Option<Process>,
+}
+
+/// One pod: a Redis, an agent, a volume and an address.
+pub(crate) struct Pod {
+    pub(crate) cluster: usize,
+    pub(crate) ordinal: u32,
+    /// None while the pod does not exist.
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) starts: u64,
+    pub(crate) node: Option<Node>,
+    pub(crate) disk: Disk,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) agent_starts: u64,
+    pub(crate) clock_offset: i64,
+    pub(crate) redis_frozen_until: i64,
+    pub(crate) agent_frozen_until: i64,
+    /// Upper bound of what the agent's steps take, in milliseconds.
+    pub(crate) agent_lag: i64,
+    pub(crate) loads_for: i64,
+}
+
+/// What a history's clusters look like.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) shape: Shape,
+    pub(crate) clusters: usize,
+    pub(crate) node_timeout: i64,
+    pub(crate) inotify: bool,
+    /// Replication to another cluster is refused (a `masterauth` of its own).
+    pub(crate) own_passwords: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) now: i64,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) layout: Layout,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) zones: Vec<Zone>,
+    /// Pairs of pods of which the first does not reach the second.
+    pub(crate) blocked: BTreeSet<(usize, usize)>,
+    pub(crate) answers_lost: bool,
+    /// The address of the next pod that is met is given to another one.
+    pub(crate) snatch_next: bool,
+    pub(crate) keys_used: u32,
+    pub(crate) judge: Judge,
+    pub(crate) steps: u64,
+    /// Who has which address since when; released ones keep the time of their release.
+    pub(crate) released: BTreeMap<IpAddr, i64>,
+    history: Option<Vec<String>>,
+    pub(crate) links: BTreeMap<LinkId, Ends>,
+    next_link: LinkId,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+}
+
+pub(crate) fn cluster_name(cluster: usize) -> &'static str {
+    ["default/redis-app", "blue/redis-app"][cluster]
+}
+
+impl World {
+    /// No pod runs yet; each has a blank volume.
+    pub(crate) fn new(seed: u64, layout: Layout, told: bool) -> World {
+        let pods_each = layout.shape.expected_pods();
+        let pods = (0..layout.clusters).flat_map(|cluster| {
+            (0..pods_each).map(move |ordinal| Pod {
+                cluster,
+                ordinal,
+                ip: None,
+                starts: 0,
+                node: None,
+                disk: Disk::default(),
+                agent: None,
+                agent_starts: 0,
+                clock_offset: 0,
+                redis_frozen_until: 0,
+                agent_frozen_until: 0,
+                agent_lag: 3,
+                loads_for: 0,
+            })
+        });
+        World {
+            now: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            pods: pods.collect(),
+            zones: (0..layout.clusters).map(|_| Zone::default()).collect(),
+            blocked: BTreeSet::new(),
+            answers_lost: false,
+            snatch_next: false,
+            keys_used: 0,
+            judge: Judge::default(),
+            steps: 0,
+            released: BTreeMap::new(),
+            history: told.then(Vec::new),
+            links: BTreeMap::new(),
+            next_link: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            layout,
+        }
+    }
+
+    /// A line of the history; made only where somebody will read it.
+    pub(crate) fn tell(&mut self, line: impl FnOnce(&World) -> String) {
+        if self.history.is_some() {
+            let line = line(self);
+            let (seconds, ms) = (self.now / 1000, self.now % 1000);
+            if let Some(history) = &mut self.history {
+                history.push(format!("{seconds:>4}.{ms:03}  {line}"));
+            }
+        }
+    }
+
+    pub(crate) fn history(&mut self) -> Vec<String> {
+        self.history.take().unwrap_or_default()
+    }
+
+    pub(crate) fn pod_name(&self, pod: usize) -> String {
+        let Pod {
+            cluster, ordinal, ..
+        } = &self.pods[pod];
+        format!("{}-{ordinal}", ["red", "blue"][*cluster])
+    }
+
+    pub(crate) fn wall(&self, pod: usize) -> i64 {
+        EPOCH_MS + self.now + self.pods[pod].clock_offset
+    }
+
+    pub(crate) fn at(&mut self, at: i64, event: Event) {
+        self.order += 1;
+        let order = self.order;
+        self.queue.push(Reverse(Due { at, order, event }));
+    }
+
+    pub(crate) fn after(&mut self, ms: i64, event: Event) {
+        self.at(self.now + ms.max(0), event);
+    }
+
+    /// Runs until `until`, or until something that must hold does not.
+    pub(crate) fn run(&mut self, until: i64) -> Result<(), String> {
+        while let Some(Reverse(due)) = self.queue.peek() {
+            if due.at > until {
+                break;
+            }
+            let Some(Reverse(due)) = self.queue.pop() else {
+                break;
+            };
+            self.now = due.at;
+            self.steps += 1;
+            self.happen(due.event);
+            super::invariants::check(self)?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    /// For how long a process takes nothing from its sockets; what comes waits in them.
+    fn deaf_for(&self, process: Process) -> i64 {
+        let pod = &self.pods[process.pod];
+        let loads = pod.node.as_ref().map_or(0, |node| node.loading_until);
+        let loading = loads - self.wall(process.pod);
+        loading.max(pod.redis_frozen_until - self.now).max(0)
+    }
+
+    fn happen(&mut self, event: Event) {
+        let hears = match &event {
+            Event::Connected(link) | Event::Refused(link) => {
+                self.links.get(link).map(|ends| ends.dialler)
+            }
+            Event::Broken(_, process) | Event::Arrives(_, process, _) => Some(*process),
+            _ => None,
+        };
+        let deaf_for = hears.map_or(0, |process| self.deaf_for(process));
+        if deaf_for > 0 {
+            return self.after(deaf_for + 1, event);
+        }
+        match event {
+            Event::Cron(process) => self.cron(process),
+            Event::Dials(link, ip, tries) => self.dial(link, ip, tries),
+            Event::Connected(link) => self.connected(link),
+            Event::Refused(link) => {
+                if let Some(ends) = self.links.remove(&link) {
+                    self.with_node(ends.dialler, |node, _| node.broken(link));
+                }
+            }
+            Event::Broken(link, process) => {
+                self.with_node(process, |node, _| node.broken(link));
+            }
+            Event::Arrives(link, to, packet) => self.arrives(link, to, packet),
+            Event::Agent(pod, step) => super::agent::step(self, pod, step),
+            Event::Published(pod) => {
+                let p = &self.pods[pod];
+                if p.ip.is_some() {
+                    self.zones[p.cluster].set(p.ordinal, p.ip);
+                }
+            }
+            Event::Withdrawn(pod, ip) => {
+                let p = &self.pods[pod];
+                if self.zones[p.cluster].records().get(&p.ordinal) == Some(&ip) {
+                    self.zones[p.cluster].set(p.ordinal, None);
+                }
+            }
+            Event::Redis(pod, start) => {
+                if self.pods[pod].starts == start && self.pods[pod].ip.is_some() {
+                    self.boot(pod);
+                }
+            }
+            Event::AgentStart(pod, start) => {
+                if self.pods[pod].agent_starts == start && self.pods[pod].ip.is_some() {
+                    super::agent::start(self, pod);
+                }
+            }
+            Event::Start(pod, ip) => {
+                if self.pods[pod].ip.is_none() {
+                    let free = ip.filter(|ip| self.occupant(*ip).is_none());
+                    let ip = free.unwrap_or_else(|| self.fresh_address());
+                    super::faults::start_pod(self, pod, ip);
+                }
+            }
+            Event::ClientWrite => self.client_write(),
+            Event::Undo(undo) => super::faults::undo(self, &undo),
+        }
+    }
+
+    pub(crate) fn process(&self, pod: usize) -> Process {
+        Process {
+            pod,
+            start: self.pods[pod].starts,
+        }
+    }
+
+    pub(crate) fn runs(&self, process: Process) -> bool {
+        let pod = &self.pods[process.pod];
+        pod.starts == process.start && pod.node.is_some()
+    }
+
+    /// Who has this address now.
+    pub(crate) fn occupant(&self, ip: IpAddr) -> Option<usize> {
+        self.pods.iter().position(|pod| pod.ip == Some(ip))
+    }
+
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
+        from == to || !(self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from)))
+    }
+
+    /// Lets a node do one step, and carries out what it wants done.
+    pub(crate) fn with_node<T>(
+        &mut self,
+        process: Process,
+        step: impl FnOnce(&mut Node, &mut Env<'_>) -> T,
+    ) -> Option<T> {
+        if !self.runs(process) || self.pods[process.pod].redis_frozen_until > self.now {
+            return None;
+        }
+        let now = self.wall(process.pod);
+        let pod = &mut self.pods[process.pod];
+        let (Some(node), Some(my_ip)) = (&mut pod.node, pod.ip) else {
+            return None;
+        };
+        let saves = node.saves;
+        let mut out = Vec::new();
+        let mut env = Env {
+            now,
+            my_ip,
+            rng: &mut self.rng,
+            out: &mut out,
+            next_link: &mut self.next_link,
+        };
+        let result = step(node, &mut env);
+        let saved = node.saves != saves;
+        for effect in out {
+            self.carry_out(process, effect);
+        }
+        if saved {
+            self.judge.look = true;
+            if self.layout.inotify {
+                super::agent::wake(self, process.pod);
+            }
+        }
+        Some(result)
+    }
+
+    fn cron(&mut self, process: Process) {
+        if !self.runs(process) {
+            return;
+        }
+        self.after(super::fake::cron::PERIOD_MS, Event::Cron(process));
+        let source = self.source_of(process.pod);
+        self.with_node(process, |node, env| {
+            node.cron(env);
+            if !node.loading(env.now) {
+                node.replicate(source, env);
+            }
+        });
+        self.note_drops(process.pod);
+    }
+
+    /// What answers where this pod's replication dials.
+    fn source_of(&self, pod: usize) -> Option<Source> {
+        let replication = self.pods[pod].node.as_ref()?.replication?;
+        let at = self.occupant(replication.host)?;
+        let node = self.pods[at].node.as_ref()?;
+        if !self.reaches(pod, at) || at == pod || self.pods[at].redis_frozen_until > self.now {
+            return None;
+        }
+        let same = self.pods[at].cluster == self.pods[pod].cluster;
+        let linked = node
+            .replication
+            .is_none_or(|link| matches!(link.state, LinkState::Up { .. }));
+        let loading = node.loading(self.wall(at));
+        Some(Source {
+            process: self.process(at),
+            keys: node.keys,
+            serves: linked && !loading && (same || !self.layout.own_passwords),
+        })
+    }
+
+    pub(crate) fn note_drops(&mut self, pod: usize) {
+        let Some(node) = &mut self.pods[pod].node else {
+            return;
+        };
+        let dropped = std::mem::take(&mut node.dropped);
+        if dropped != 0 {
+            let kept: Keys = self
+                .pods
+                .iter()
+                .map(|pod| pod.node.as_ref().map_or(pod.disk.keys, |node| node.keys))
+                .fold(0, |all, keys| all | keys);
+            self.judge.lost_by_redis += (dropped & !kept).count_ones();
+        }
+    }
+
+    /// Starts a pod's Redis from its volume.
+    pub(crate) fn boot(&mut self, pod: usize) {
+        self.pods[pod].starts += 1;
+        let settings = Settings {
+            masters: self.layout.shape.masters,
+            node_timeout: self.layout.node_timeout,
+        };
+        let wall = self.wall(pod);
+        let loads_for = self.pods[pod].loads_for;
+        let node = Node::boot(
+            &self.pods[pod].disk,
+            settings,
+            loads_for,
+            wall,
+            &mut self.rng,
+        );
+        self.pods[pod].node = Some(node);
+        self.pods[pod].redis_frozen_until = 0;
+        self.judge.booted(self.now, pod, &self.pods[pod]);
+        let process = self.process(pod);
+        let ms = self.rng.i64(1..100);
+        self.after(ms, Event::Cron(process));
+        self.tell(|world| format!("{} Redis starts", world.pod_name(pod)));
+    }
+
+    /// Ends a pod's Redis; its connections break, some of them unheard.
+    pub(crate) fn kill_redis(&mut self, pod: usize) {
+        let process = self.process(pod);
+        let Some(node) = self.pods[pod].node.take() else {
+            return;
+        };
+        node.saved(&mut self.pods[pod].disk);
+        self.judge.ended(self.now, pod);
+        let mut broken = Vec::new();
+        self.links.retain(|link, ends| {
+            let other = if ends.dialler == process {
+                ends.listener
+            } else if ends.listener == Some(process) {
+                Some(ends.dialler)
+            } else {
+                return true;
+            };
+            broken.extend(other.map(|other| (*link, other)));
+            false
+        });
+        for (link, other) in broken {
+            if self.rng.u8(0..5) > 0 {
+                let ms = self.rng.i64(1..10);
+                self.after(ms, Event::Broken(link, other));
+            }
+        }
+    }
+
+    /// An address that nobody has; the pool is small, so that one that was freed comes again soon.
+    pub(crate) fn fresh_address(&mut self) -> IpAddr {
+        let pool = u8::try_from(self.pods.len() * 2).unwrap_or(u8::MAX);
+        for tries in 0_u32.. {
+            let (net, size) = if tries < 20 { (0, pool) } else { (1, 250) };
+            let ip = IpAddr::V4(Ipv4Addr::new(198, 18, net, self.rng.u8(1..=size)));
+            let rested = self.now
+                - self
+                    .released
+                    .get(&ip)
+                    .copied()
+                    .unwrap_or(super::fake::NEVER);
+            if self.occupant(ip).is_none() && rested >= super::faults::ADDRESS_RESTS_MS {
+                return ip;
+            }
+        }
+        unreachable!("there are more addresses than pods")
+    }
+
+    /// Every pod that now has this ID, running or not.
+    pub(crate) fn cluster_of_id(&self, id: &NodeId) -> Option<usize> {
+        self.judge.births.get(id).copied()
+    }
+
+    fn client_write(&mut self) {
+        let ms = self.rng.i64(100..500);
+        self.after(ms, Event::ClientWrite);
+        if self.keys_used >= 126 {
+            return;
+        }
+        let pod = self.rng.usize(0..self.pods.len());
+        let masters = u32::from(self.layout.shape.masters);
+        let key = self.keys_used;
+        let Some(node) = &mut self.pods[pod].node else {
+            return;
+        };
+        let seg = 1 << (key % masters);
+        if node.is_replica() || !node.state_ok || node.me().segs & seg == 0 {
+            return;
+        }
+        node.keys |= 1 << key;
+        self.keys_used += 1;
+    }
+}
+
+/// A list for people.
+pub(crate) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    names.join(", ")
+}
