@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "faults/chance.rs"]
+mod chance;
 #[path = "faults/common.rs"]
 mod common;
 
@@ -18,6 +20,8 @@ mod common;
 mod addresses;
 #[path = "faults/dns.rs"]
 mod dns;
+#[path = "faults/foreign.rs"]
+mod foreign;
 #[path = "faults/forming.rs"]
 mod forming;
 #[path = "faults/healing.rs"]
