@@ -32,6 +32,8 @@ mod killed;
 mod lifecycle;
 #[path = "faults/ordered.rs"]
 mod ordered;
+#[path = "faults/reused.rs"]
+mod reused;
 #[path = "faults/secrets.rs"]
 mod secrets;
 #[path = "faults/shapes.rs"]

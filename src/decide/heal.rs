@@ -6,7 +6,6 @@ use super::guard::Cleared;
 use super::plan::Plan;
 use super::scene::{Scene, answered_id};
 use crate::model::decision::Action;
-use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{OwnFacts, PeerRedis};
 use crate::model::reason::ReasonCode;
@@ -77,23 +76,22 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         return;
     };
     let master = scene.me.and_then(|me| own.table.get(me.master.as_ref()?));
-    let Some((master, present)) = master.and_then(|node| Some((node, node.socket()?))) else {
-        return;
-    };
     // Unknown where it is no address: Redis sets the link a moment after the role.
-    let Ok(host) = replica.master_host.parse() else {
+    let (Some(master), Ok(host)) = (master, replica.master_host.parse()) else {
         return;
     };
     let dials = SocketAddr::new(host, replica.master_port);
-    if dials == present || (replica.link_up && !is_another(scene, plan, dials, &master.id)) {
+    let present = master.socket();
+    if present == Some(dials) && master.healthy() {
         return;
     }
-    plan.hurry();
-    if replica.link_up {
-        let name = scene.name_of(&master.id);
-        let message = format!("the replication link is to {dials}, where {name} is no more");
-        plan.block(ReasonCode::ReplicaLinkDown, message);
+    if replica.link_up && leads_to(scene, plan, dials, master) {
+        return;
     }
+    let Some(present) = present.filter(|present| *present != dials) else {
+        return;
+    };
+    plan.hurry();
     let verified = scene.slot_owner_answers(present, &master.id);
     if !verified {
         plan.ask(present, Duration::ZERO);
@@ -108,13 +106,29 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     }
 }
 
-/// Whether something other than this node answers there.
-fn is_another(scene: &Scene<'_>, plan: &mut Plan, socket: SocketAddr, id: &NodeId) -> bool {
-    match scene.memory.answers.get(&socket) {
-        Some(answer) => answered_id(answer).is_some_and(|found| found != *id),
-        None => {
-            plan.ask(socket, Duration::ZERO);
+/// Whether a link that is up may be taken to lead to the master. While nobody knows who answers
+/// there, a ready node stays ready (S2), and another one does not become it.
+fn leads_to(scene: &Scene<'_>, plan: &mut Plan, dials: SocketAddr, master: &NodeEntry) -> bool {
+    let answer = scene.memory.answers.get(&dials);
+    if answer.is_none() {
+        plan.ask(dials, Duration::ZERO);
+    }
+    let name = scene.name_of(&master.id);
+    match answer.and_then(answered_id) {
+        Some(id) if id == master.id => true,
+        Some(_) => {
+            let message = format!("the replication link is to {dials}, where {name} is no more");
+            plan.block(ReasonCode::ReplicaLinkDown, message);
             false
+        }
+        None => {
+            if scene.memory.restless_since.is_some() {
+                let message = format!(
+                    "the replication link is to {dials}, and nobody there has proved to be {name}"
+                );
+                plan.block(ReasonCode::ReplicaLinkDown, message);
+            }
+            true
         }
     }
 }

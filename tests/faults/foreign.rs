@@ -172,3 +172,42 @@ async fn addresses_dealt_among_two_clusters_of_one_password_never_join_them() ->
 async fn addresses_dealt_among_two_clusters_of_two_passwords_never_join_them() -> Result<()> {
     dealt_among_each_other("deal-own", Some(["reds-secret", "blues-secret"])).await
 }
+
+async fn some_dealt_while_the_rest_runs(name: &str, passwords: Option<[&str; 2]>) -> Result<()> {
+    let mut chance = Chance::new()?;
+    let pair = Pair::formed(name, passwords).await?;
+    for _ in 0..5 {
+        let mut chosen = Vec::new();
+        for bed in pair.beds() {
+            let mut ordinals: Vec<usize> = (0..6).collect();
+            chance.shuffle(&mut ordinals);
+            ordinals.truncate(1 + chance.below(5));
+            for ordinal in ordinals {
+                bed.end_pod(ordinal, Ending::Kill).await?;
+                chosen.push((bed, ordinal, bed.pod(ordinal)?.address()));
+            }
+        }
+        let mut addresses: Vec<_> = chosen.iter().map(|(_, _, address)| *address).collect();
+        chance.shuffle(&mut addresses);
+        for ((bed, ordinal, _), address) in chosen.iter().zip(addresses) {
+            bed.pod(*ordinal)?.move_to(address).await?;
+        }
+        for (bed, ordinal, _) in chosen {
+            bed.start_pod(ordinal).await?;
+        }
+        pair.healed().await?;
+    }
+    pair.finish().await
+}
+
+/// S1: some pods of both are dealt each other's addresses while the rest of both runs on.
+#[tokio::test]
+async fn some_addresses_dealt_among_two_running_clusters_never_join_them() -> Result<()> {
+    some_dealt_while_the_rest_runs("some-own", Some(["reds-secret", "blues-secret"])).await
+}
+
+/// The same without any password.
+#[tokio::test]
+async fn some_addresses_dealt_among_two_running_open_clusters_never_join_them() -> Result<()> {
+    some_dealt_while_the_rest_runs("some-open", None).await
+}
