@@ -8,6 +8,7 @@ use crate::model::observation::{PeerRedis, Stage, Volume};
 use crate::model::reason::ReasonCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
@@ -27,7 +28,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         );
         return None;
     }
-    if let Some((id, pods)) = doubled_id(scene) {
+    if let Some((id, pods, sockets)) = doubled_id(scene) {
+        // Asked in every round, so that it is reported without a break until one is gone.
+        let others = sockets.into_iter();
+        others.for_each(|socket| plan.ask(socket, Duration::ZERO));
         let message = format!(
             "{} answer with one node ID, {id}: a volume was cloned; nothing is changed until a \
              person has replaced all but one",
@@ -71,33 +75,40 @@ pub fn foreign_in_table<'a>(scene: &Scene<'a>) -> Option<(&'a NodeId, &'a (Strin
     foreign.find(|(id, _)| table.get(id).is_some())
 }
 
+/// Where one node ID was seen.
+#[derive(Default)]
+struct Places {
+    ordinals: BTreeSet<u32>,
+    runs: BTreeSet<String>,
+    names: Vec<String>,
+    sockets: Vec<SocketAddr>,
+}
+
 /// A node ID that answers for more than one ordinal, or from more than one process, this pod's own
-/// included.
-fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>)> {
-    type Places = (BTreeSet<u32>, BTreeSet<String>, Vec<String>);
+/// included: the names of the places, and where the others were asked.
+fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>, Vec<SocketAddr>)> {
     let mut places: BTreeMap<NodeId, Places> = BTreeMap::new();
     if let (Some(own), Some(me)) = (scene.own, scene.me) {
-        let (ordinals, runs, names) = places.entry(me.id).or_default();
-        ordinals.insert(scene.policy.me.ordinal);
-        runs.insert(own.server.run_id.clone());
-        names.push(scene.policy.me.to_string());
+        let here = places.entry(me.id).or_default();
+        here.ordinals.insert(scene.policy.me.ordinal);
+        here.runs.insert(own.server.run_id.clone());
+        here.names.push(scene.policy.me.to_string());
     }
     for (socket, answer) in &scene.memory.answers {
         let PeerRedis::Up(facts) = &answer.redis else {
             continue;
         };
-        let (ordinals, runs, names) = places.entry(facts.id).or_default();
+        let there = places.entry(facts.id).or_default();
         let verified = verify(scene.policy, *socket, answer);
-        ordinals.extend(verified.as_ref().map(|peer| peer.ordinal).ok());
-        runs.insert(facts.run_id.clone());
-        let pod = verified.map_or_else(
-            |_| "a Redis".to_owned(),
-            |peer| scene.policy.pod(peer.ordinal),
-        );
-        names.push(format!("{pod} at {socket}"));
+        let ordinal = verified.as_ref().map(|peer| peer.ordinal).ok();
+        there.ordinals.extend(ordinal);
+        there.runs.insert(facts.run_id.clone());
+        let pod = ordinal.map_or_else(|| "a Redis".to_owned(), |k| scene.policy.pod(k));
+        there.names.push(format!("{pod} at {socket}"));
+        there.sockets.push(*socket);
     }
     let mut doubled = places.into_iter();
-    let (id, (_, _, names)) =
-        doubled.find(|(_, (ordinals, runs, _))| ordinals.len() > 1 || runs.len() > 1)?;
-    Some((id, names))
+    let (id, places) =
+        doubled.find(|(_, places)| places.ordinals.len() > 1 || places.runs.len() > 1)?;
+    Some((id, places.names, places.sockets))
 }

@@ -25,41 +25,54 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         };
         let known = own.table.others().find(|node| node.id == facts.id);
-        let Some(node) = known else { continue };
-        if node.socket() != Some(*socket) && lost_sight_of(scene, plan, node) {
+        let Some(node) = known.filter(|node| node.socket() != Some(*socket)) else {
+            continue;
+        };
+        let key = format!("heal {} {socket}", node.id);
+        let places = [Some(*socket), node.socket()];
+        let due = plan.due(&key, MEET_GAP);
+        if due && !heard_now(scene, plan, &places) {
             plan.hurry();
-            let pod = scene.name_of(&node.id);
-            let evidence = format!(
-                "{} answers there, and the table has it at {}",
-                node.id,
-                where_it_was(node)
-            );
-            let key = format!("heal {} {socket}", node.id);
-            let action = Action::Meet {
-                pod,
-                ip: socket.ip(),
-                port: socket.port(),
-                bus_port: facts.bus_port,
-            };
-            plan.act(key, MEET_GAP, action, evidence);
+            continue;
         }
+        if is_there(scene, node) {
+            continue;
+        }
+        plan.hurry();
+        let evidence = format!(
+            "{} answers there, and the table has it at {}",
+            node.id,
+            where_it_was(node)
+        );
+        let action = Action::Meet {
+            pod: scene.name_of(&node.id),
+            ip: socket.ip(),
+            port: socket.port(),
+            bus_port: facts.bus_port,
+        };
+        plan.act(key, MEET_GAP, action, evidence);
     }
     repair_link(scene, own, plan);
 }
 
-/// Whether the address in the table leads to the node no more. A link that Redis still dials looks
-/// connected, so where it looks healthy the address itself is asked first.
-fn lost_sight_of(scene: &Scene<'_>, plan: &mut Plan, node: &NodeEntry) -> bool {
-    let Some(old) = node.socket().filter(|_| node.healthy()) else {
-        return true;
-    };
-    match scene.memory.answers.get(&old) {
-        Some(answer) => answered_id(answer) != Some(node.id),
-        None => {
-            plan.ask(old, Duration::ZERO);
-            false
-        }
+/// Whether all these places have been asked in this very round, silent ones included; otherwise
+/// they will be in the next one. An answer of an earlier round may be of a Redis that has been
+/// replaced since (S11), and the one place must not be left out when it has the same ID (S10).
+fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<SocketAddr>]) -> bool {
+    let answers = &scene.memory.answers;
+    let now = |place: &SocketAddr| answers.get(place).is_some_and(|a| a.at == scene.seen.now);
+    let all = places.iter().flatten().all(now);
+    if !all {
+        let places = places.iter().flatten();
+        places.for_each(|place| plan.ask(*place, Duration::ZERO));
     }
+    all
+}
+
+/// Whether the node answers where the table has it, too.
+fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let there = node.socket().and_then(|old| scene.memory.answers.get(&old));
+    there.and_then(answered_id) == Some(node.id)
 }
 
 fn where_it_was(node: &NodeEntry) -> String {
@@ -92,17 +105,20 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         return;
     };
     plan.hurry();
-    let verified = scene.slot_owner_answers(present, &master.id);
-    if !verified {
-        plan.ask(present, Duration::ZERO);
-    } else {
+    let key = "repair link".to_owned();
+    let due = plan.due(&key, REPLICATE_GAP);
+    if !due || !heard_now(scene, plan, &[Some(present), Some(dials)]) {
+        return;
+    }
+    let still_there = scene.memory.answers.get(&dials).and_then(answered_id) == Some(master.id);
+    if scene.slot_owner_answers(present, &master.id) && !still_there {
         let evidence =
             format!("it is this node's master, at {present}, and replication dials {dials}");
         let action = Action::Replicate {
             master: master.id,
             pod: scene.name_of(&master.id),
         };
-        plan.act("repair link".to_owned(), REPLICATE_GAP, action, evidence);
+        plan.act(key, REPLICATE_GAP, action, evidence);
     }
 }
 

@@ -59,7 +59,10 @@ async fn a_foreign_node_in_the_table_stops_all_writes_until_it_is_forgotten() ->
         .await?;
     for pod in bed.pods() {
         let message = says(&pod, "foreign-node", &id).await?;
-        let evidence = format!("at {} belongs to the cluster bank/other", stranger.redis_address());
+        let evidence = format!(
+            "at {} belongs to the cluster bank/other",
+            stranger.redis_address()
+        );
         ensure!(message.contains(&evidence), "{message}");
         ensure!(pod.ready().await.is_err(), "{} is ready", pod.name);
     }
@@ -155,16 +158,20 @@ async fn lost_nodes_conf(name: &str, ordinal: usize, note_too: bool) -> Result<(
     let born: String = pod.command(&["CLUSTER", "MYID"]).await?;
     ensure!(born != before.nodes[&ordinal].node_id, "it has its old ID");
     let seen = bed.writes_seen().await?;
-    wait::throughout(LONG / 5, "nobody meets it, and it stays as it is", async || {
-        ensure!(pod.ready().await.is_err(), "{} is ready", pod.name);
-        for other in bed.pods() {
-            let met = other.ordinal != ordinal && knows(&other, &born).await?;
-            ensure!(!met, "{} knows {born}", other.name);
-        }
-        let news = bed.writes_seen().await?.since(&seen);
-        ensure!(news.is_empty(), "{news:?}");
-        Ok(())
-    })
+    wait::throughout(
+        LONG / 5,
+        "nobody meets it, and it stays as it is",
+        async || {
+            ensure!(pod.ready().await.is_err(), "{} is ready", pod.name);
+            for other in bed.pods() {
+                let met = other.ordinal != ordinal && knows(&other, &born).await?;
+                ensure!(!met, "{} knows {born}", other.name);
+            }
+            let news = bed.writes_seen().await?.since(&seen);
+            ensure!(news.is_empty(), "{news:?}");
+            Ok(())
+        },
+    )
     .await?;
 
     // What a person does: the file comes back.
