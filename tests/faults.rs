@@ -40,6 +40,8 @@ mod reused;
 mod secrets;
 #[path = "faults/shapes.rs"]
 mod shapes;
+#[path = "faults/split.rs"]
+mod split;
 #[path = "faults/start.rs"]
 mod start;
 #[path = "faults/stop.rs"]

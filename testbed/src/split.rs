@@ -27,6 +27,9 @@ const FORGOTTEN_AFTER: &str = "300s";
 pub enum Cut {
     /// No packet goes either way.
     Both,
+    /// What the first sends never arrives at the second. TCP needs both ways, so they cannot talk,
+    /// but the second's agent can ask the first.
+    Sends,
     /// The first cannot call the second: neither its Redis, nor its bus, nor its agent. The second
     /// can call the first, and is answered.
     Calls,
@@ -54,10 +57,10 @@ impl Splitter {
             rules,
             "add chain {table} out {{ type filter hook output priority 0; }}"
         )?;
-        let all = format!("tcp dport {{ {redis_port}, {bus_port}, {HTTP_PORT} }} ");
+        let any = format!("tcp dport {{ {redis_port}, {bus_port}, {HTTP_PORT} }} ");
         let bus = format!("tcp dport {bus_port} ");
         for (family, ip) in [("ipv4_addr", "ip"), ("ipv6_addr", "ip6")] {
-            for (set, ports) in [("both", ""), ("calls", &*all), ("bus", &*bus)] {
+            for (set, ports) in [("all", ""), ("calls", &*any), ("bus", &*bus)] {
                 writeln!(
                     rules,
                     "add set {table} {set}_{ip} {{ type gid . {family}; flags timeout; timeout {FORGOTTEN_AFTER}; }}\n\
@@ -76,13 +79,15 @@ impl Splitter {
         let to = to.address();
         let ip = if to.is_ipv4() { "ip" } else { "ip6" };
         let table = &self.table;
-        nft(&format!("add element {table} {set}_{ip} {{ {gid} . {to} }}\n"))
+        nft(&format!(
+            "add element {table} {set}_{ip} {{ {gid} . {to} }}\n"
+        ))
     }
 
     fn mend(&self) -> Result<()> {
         let mut rules = String::new();
         for ip in ["ip", "ip6"] {
-            for set in ["both", "calls", "bus"] {
+            for set in ["all", "calls", "bus"] {
                 writeln!(rules, "flush set {} {set}_{ip}", self.table)?;
             }
         }
@@ -111,9 +116,10 @@ impl Testbed {
                 let (one, other) = (self.pod(*one)?, self.pod(*other)?);
                 match cut {
                     Cut::Both => {
-                        splitter.cut(&one, &other, "both")?;
-                        splitter.cut(&other, &one, "both")?;
+                        splitter.cut(&one, &other, "all")?;
+                        splitter.cut(&other, &one, "all")?;
                     }
+                    Cut::Sends => splitter.cut(&one, &other, "all")?,
                     Cut::Calls => splitter.cut(&one, &other, "calls")?,
                     Cut::BusCalls => splitter.cut(&one, &other, "bus")?,
                 }
