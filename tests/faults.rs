@@ -36,6 +36,8 @@ mod lifecycle;
 mod ordered;
 #[path = "faults/reused.rs"]
 mod reused;
+#[path = "faults/rotation.rs"]
+mod rotation;
 #[path = "faults/secrets.rs"]
 mod secrets;
 #[path = "faults/shapes.rs"]
