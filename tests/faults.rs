@@ -44,6 +44,8 @@ mod secrets;
 mod shapes;
 #[path = "faults/split.rs"]
 mod split;
+#[path = "faults/stale_dns.rs"]
+mod stale_dns;
 #[path = "faults/start.rs"]
 mod start;
 #[path = "faults/stop.rs"]

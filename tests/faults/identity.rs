@@ -1,27 +1,12 @@
 //! Identities that are wrong: a foreign node in the table (S9), one ID twice (S10), and data whose
 //! nodes.conf was lost (S11). The agents write nothing, say why, and go on when it is cured.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use testbed::{Ending, Pod, Testbed, wait};
 
-use crate::common::*;
-
-/// Copies a volume, its Redis running or not.
-fn clone_volume(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            fs::create_dir_all(&target)?;
-            clone_volume(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("{}", target.display()))?;
-        }
-    }
-    Ok(())
-}
+use crate::{common::*, volumes};
 
 /// Nobody writes, although there is something to put right that every agent would at once.
 async fn holds_still(bed: &Testbed) -> Result<()> {
@@ -96,7 +81,7 @@ async fn cloned(name: &str, original: usize) -> Result<()> {
     let (bed, before) = formed(name).await?;
     let canary = bed.write_canary(name, 100).await?;
     let clone = bed.pod(bed.add_pod().await?)?;
-    clone_volume(&bed.pod(original)?.data_dir(), &clone.data_dir())?;
+    volumes::copy(&bed.pod(original)?.data_dir(), &clone.data_dir())?;
     let id = &before.nodes[&original].node_id;
 
     bed.start_pod(clone.ordinal).await?;
@@ -202,4 +187,86 @@ async fn a_master_whose_nodes_conf_was_lost_is_met_by_nobody() -> Result<()> {
 #[tokio::test]
 async fn a_master_without_nodes_conf_and_note_is_met_by_nobody() -> Result<()> {
     lost_nodes_conf("lost-conf-note", 2, true).await
+}
+
+/// Scenario 63: a pod is deleted by force while its processes go on at the lost node, and its
+/// successor starts from a copy of its volume. Alarm, no write; whole once the old one is dead.
+async fn deleted_by_force(name: &str, ordinal: usize) -> Result<()> {
+    let (bed, before) = formed(name).await?;
+    let canary = bed.write_canary(name, 200).await?;
+    let old = bed.replace_pod(ordinal).await?;
+    let new = bed.pod(ordinal)?;
+    volumes::copy(&old.data_dir(), &new.data_dir())?;
+    let id = &before.nodes[&ordinal].node_id;
+    bed.start_pod(ordinal).await?;
+    for pod in bed.pods().iter().filter(|pod| pod.ordinal != ordinal) {
+        says(pod, "duplicate-node-id", id).await?;
+    }
+    // DNS leads the old one's agent to its successor.
+    says(&old, "duplicate-node-id", id).await?;
+    ensure!(old.ready().await.is_err(), "the old one is ready");
+    let seen = bed.writes_seen().await?;
+    wait::throughout(QUIET, "the topology is left alone", async || {
+        let news = bed.writes_seen().await?.since(&seen);
+        let topology = news.iter().find(|write| write.contains("cluster|"));
+        ensure!(topology.is_none(), "{news:?}");
+        Ok(())
+    })
+    .await?;
+
+    old.kill().await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Scenario 63, a replica.
+#[tokio::test]
+async fn a_replica_deleted_by_force_is_reported_until_it_is_dead() -> Result<()> {
+    deleted_by_force("forced-replica", 4).await
+}
+
+/// Scenario 63, a master.
+#[tokio::test]
+async fn a_master_deleted_by_force_is_reported_until_it_is_dead() -> Result<()> {
+    deleted_by_force("forced-master", 1).await
+}
+
+/// Scenario 63 on a volume that both have: Redis's lock on nodes.conf keeps the successor out.
+#[tokio::test]
+async fn a_successor_on_the_same_volume_waits_until_the_old_one_is_dead() -> Result<()> {
+    let (bed, before) = formed("forced-shared").await?;
+    let canary = bed.write_canary("forced-shared", 200).await?;
+    let old = bed.replace_pod(1).await?;
+    let new = bed.pod(1)?;
+    fs::remove_dir(new.data_dir())?;
+    std::os::unix::fs::symlink(old.data_dir(), new.data_dir())?;
+    bed.start_pod(1).await?;
+    let status = new.redis.ended(LONG).await?;
+    ensure!(!status.success(), "it ended well: {status}");
+    says(&new, "redis-unreachable", "").await?;
+    let seen = bed.writes_seen().await?;
+    wait::throughout(QUIET, "the others go on as before", async || {
+        for ordinal in [0, 2, 3, 4, 5] {
+            bed.pod(ordinal)?.ready().await?;
+        }
+        old.ready().await?;
+        let news = bed.writes_seen().await?.since(&seen);
+        ensure!(news.is_empty(), "{news:?}");
+        Ok(())
+    })
+    .await?;
+
+    // The kubelet's part: the container is started again.
+    old.kill().await?;
+    new.start_redis().await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
 }
