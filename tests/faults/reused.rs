@@ -1,7 +1,9 @@
 //! Scenarios 16 and 18: an address that was one cluster's is another's a moment later.
 
-use anyhow::{Result, ensure};
-use testbed::{Ending, wait};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use testbed::{Ending, Pod, wait};
 
 use crate::{common::*, foreign::Pair};
 
@@ -70,6 +72,74 @@ async fn a_replica_that_copies_another_cluster_is_not_ready_and_healed_by_its_ma
     })
     .await?;
     pair.red.start_pod(0).await?;
+    pair.healed().await?;
+    pair.finish().await
+}
+
+/// The ID under which a MEET that is under way stands in the table.
+async fn handshake_at(pod: &Pod, address: IpAddr) -> Result<String> {
+    wait::until(LONG, "the MEET is under way", async || {
+        let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
+        let mut lines = nodes.lines();
+        let found = lines.find(|l| l.contains(&format!(" {address}:")) && l.contains("handshake"));
+        let id = found.and_then(|line| line.split(' ').next());
+        id.map(str::to_owned).context(nodes.clone())
+    })
+    .await
+}
+
+/// No agents; red's pod 0 was told to meet an address where nobody is, or nobody any more.
+async fn met_in_vain(name: &str) -> Result<(Pair, IpAddr, String)> {
+    let pair = Pair::formed(name, None).await?;
+    for pod in pair.pods() {
+        pod.agent.kill().await?;
+    }
+    pair.blue.end_pod(1, Ending::Kill).await?;
+    let (address, red) = (pair.blue.fresh_address()?, pair.red.pod(0)?);
+    red.command::<()>(&["CLUSTER", "MEET", &address.to_string(), "6379"])
+        .await?;
+    let handshake = handshake_at(&red, address).await?;
+    Ok((pair, address, handshake))
+}
+
+/// Scenario 18, what Redis does: a MEET stays armed for the node timeout, and joins whoever comes to
+/// answer at the address meanwhile. This is why an agent asks before it meets.
+#[tokio::test]
+async fn redis_joins_whoever_answers_an_armed_meet() -> Result<()> {
+    let (pair, address, _) = met_in_vain("armed").await?;
+    let blue = pair.blue.pod(1)?;
+    blue.move_to(address).await?;
+    blue.start_redis().await?;
+    let joined = wait::until(LONG, "they are joined", async || {
+        match pair.unmixed().await {
+            Ok(_) => bail!("not yet"),
+            Err(merged) => Ok(merged.to_string()),
+        }
+    })
+    .await?;
+    ensure!(joined.contains("MERGED"), "{joined}");
+    pair.finish().await
+}
+
+/// Scenario 18, what would help: to forget the handshake takes the MEET back.
+#[tokio::test]
+async fn redis_takes_a_meet_back_when_its_handshake_is_forgotten() -> Result<()> {
+    let (pair, address, handshake) = met_in_vain("disarmed").await?;
+    pair.red
+        .pod(0)?
+        .command::<()>(&["CLUSTER", "FORGET", &handshake])
+        .await?;
+    let blue = pair.blue.pod(1)?;
+    blue.move_to(address).await?;
+    blue.start_redis().await?;
+    let timeout = blue.settings().node_timeout;
+    wait::throughout(timeout + QUIET, "nobody is joined", async || {
+        pair.unmixed().await.map(|_| ())
+    })
+    .await?;
+    for pod in pair.pods() {
+        pod.start_agent().await?;
+    }
     pair.healed().await?;
     pair.finish().await
 }
