@@ -113,6 +113,11 @@ impl WriteLink {
         self.0.set_credentials(credentials);
     }
 
+    /// Connects anew for the next write: Redis was restarted, so what is kept leads nowhere.
+    pub fn reconnect(&mut self) {
+        self.0.connection = None;
+    }
+
     /// Sends these in one write and returns each one's simple reply, or the error Redis gave it.
     ///
     /// # Errors

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "faults/chance.rs"]
+mod chance;
 #[path = "faults/common.rs"]
 mod common;
 
@@ -18,20 +20,32 @@ mod common;
 mod addresses;
 #[path = "faults/dns.rs"]
 mod dns;
+#[path = "faults/foreign.rs"]
+mod foreign;
 #[path = "faults/forming.rs"]
 mod forming;
 #[path = "faults/healing.rs"]
 mod healing;
+#[path = "faults/identity.rs"]
+mod identity;
 #[path = "faults/killed.rs"]
 mod killed;
 #[path = "faults/lifecycle.rs"]
 mod lifecycle;
 #[path = "faults/ordered.rs"]
 mod ordered;
+#[path = "faults/reused.rs"]
+mod reused;
+#[path = "faults/rotation.rs"]
+mod rotation;
 #[path = "faults/secrets.rs"]
 mod secrets;
 #[path = "faults/shapes.rs"]
 mod shapes;
+#[path = "faults/split.rs"]
+mod split;
+#[path = "faults/stale_dns.rs"]
+mod stale_dns;
 #[path = "faults/start.rs"]
 mod start;
 #[path = "faults/stop.rs"]

@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::scene::{Peer, Scene};
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::Stage;
+use crate::model::peers::DnsAnswer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,9 +12,13 @@ use std::time::Duration;
 /// A verified peer is asked again before its answer gets too old to act on (S1: one second).
 const REFRESH: Duration = Duration::from_millis(900);
 
+/// This pod's name at another address may be its own second address, for ever.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+
 /// Asks about expected pods while there is no cluster; later about pods whose address in DNS and
 /// healthy line in the own table do not agree, about all while the marker on the volume is another
-/// cluster's, about IDs that belong to no known pod, and about those that answered in two places.
+/// cluster's, about IDs that belong to no known pod, and about this pod's own name where it leads
+/// elsewhere.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let Some(table) = scene.table() else { return };
     let by_ordinal: BTreeMap<u32, &NodeEntry> = table
@@ -26,6 +31,12 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         for ordinal in scene.policy.expected_peers() {
             wonder(scene, plan, scene.sockets_of(ordinal));
         }
+    }
+    // Without the Service's own name, the names of those that are out of reach may still answer.
+    let lost = |k: u32| !by_ordinal.get(&k).is_some_and(|node| node.healthy());
+    let unlisted = scene.seen.dns.answer != DnsAnswer::Answered;
+    if unlisted && scene.policy.expected_peers().any(lost) {
+        plan.ask_missing();
     }
     let in_dns = scene
         .seen
@@ -45,13 +56,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             wonder(scene, plan, sockets);
         }
     }
-    let several = scene
-        .memory
-        .places
-        .values()
-        .filter(|places| places.len() > 1);
-    let clones = several.flat_map(|places| places.keys().copied());
-    wonder(scene, plan, clones.collect());
+    // A successor of this pod, started while this one was taken for dead, may have its ID (S10).
+    for socket in scene.seen.dns.addresses.get(&me).into_iter().flatten() {
+        let socket = SocketAddr::new(*socket, scene.policy.redis_port);
+        if socket.ip() != scene.policy.pod_ip {
+            plan.ask(socket, ELSEWHERE);
+        }
+    }
     let strangers = table
         .others()
         .filter(|node| !scene.memory.pods.contains_key(&node.id));

@@ -9,6 +9,7 @@ use crate::model::observation::{Stage, Volume};
 use crate::model::reason::ReasonCode;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Proof that the guard let this round pass. Only [`rule`] makes one.
 pub struct Cleared(());
@@ -29,6 +30,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
         return None;
     }
     if let Some((id, pods)) = doubled_id(scene) {
+        // Asked in every round, so that it is reported without a break until one is gone.
+        let places = scene.memory.places.get(&id).into_iter().flatten();
+        places.for_each(|(socket, _)| plan.ask(*socket, Duration::ZERO));
         let message = format!(
             "{} answer with one node ID, {id}: a volume was cloned; nothing is changed until a \
              person has replaced all but one",

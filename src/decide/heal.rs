@@ -3,11 +3,9 @@
 //! Redis spreads new addresses by gossip, but replication links do not follow that.
 
 use super::guard::Cleared;
-use super::memory::PLACE_KEPT;
 use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
-use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{OwnFacts, PeerRedis};
 use crate::model::reason::ReasonCode;
@@ -32,46 +30,54 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         }
         let known = own.table.others().find(|node| node.id == facts.id);
-        let Some(node) = known else { continue };
-        if node.socket() != Some(*socket) && lost_sight_of(scene, plan, node) {
+        let Some(node) = known.filter(|node| node.socket() != Some(*socket)) else {
+            continue;
+        };
+        let key = format!("heal {} {socket}", node.id);
+        let places = [Some(*socket), node.socket()];
+        let due = plan.due(&key, MEET_GAP);
+        if due && !heard_now(scene, plan, &places) {
             plan.hurry();
-            let pod = scene.name_of(&node.id);
-            let evidence = format!(
-                "{} answers there, and the table has it at {}",
-                node.id,
-                where_it_was(node)
-            );
-            let key = format!("heal {} {socket}", node.id);
-            let action = Action::Meet {
-                pod,
-                ip: socket.ip(),
-                port: socket.port(),
-                bus_port: facts.bus_port,
-            };
-            plan.act(key, MEET_GAP, action, evidence);
+            continue;
         }
+        if is_there(scene, node) {
+            continue;
+        }
+        plan.hurry();
+        let evidence = format!(
+            "{} answers there, and the table has it at {}",
+            node.id,
+            where_it_was(node)
+        );
+        let action = Action::Meet {
+            pod: scene.name_of(&node.id),
+            ip: socket.ip(),
+            port: socket.port(),
+            bus_port: facts.bus_port,
+        };
+        plan.act(key, MEET_GAP, action, evidence);
     }
     repair_link(scene, own, plan);
 }
 
-/// Whether the address in the table leads to the node no more: it was asked a moment ago, and the
-/// node did not answer there. A link that Redis still dials looks connected, and a suspected node
-/// may be a second one with that ID (S10).
-fn lost_sight_of(scene: &Scene<'_>, plan: &mut Plan, node: &NodeEntry) -> bool {
-    let Some(old) = node.socket() else {
-        return true;
-    };
-    let places = scene.memory.places.get(&node.id);
-    if places.is_some_and(|places| places.contains_key(&old)) {
-        return false;
+/// Whether all these places have been asked in this very round, silent ones included; otherwise
+/// they will be in the next one. An answer of an earlier round may be of a Redis that has been
+/// replaced since (S11), and the one place must not be left out when it has the same ID (S10).
+fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<SocketAddr>]) -> bool {
+    let answers = &scene.memory.answers;
+    let now = |place: &SocketAddr| answers.get(place).is_some_and(|a| a.at == scene.seen.now);
+    let all = places.iter().flatten().all(now);
+    if !all {
+        let places = places.iter().flatten();
+        places.for_each(|place| plan.ask(*place, Duration::ZERO));
     }
-    let asked = scene.memory.asked.get(&old);
-    let lately = asked.is_some_and(|at| scene.seen.now - *at <= PLACE_KEPT);
-    if !lately {
-        plan.ask(old, Duration::ZERO);
-        plan.hurry();
-    }
-    lately
+    all
+}
+
+/// Whether the node answers where the table has it, too.
+fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let there = node.socket().and_then(|old| scene.memory.answers.get(&old));
+    there.and_then(answered_id) == Some(node.id)
 }
 
 fn where_it_was(node: &NodeEntry) -> String {
@@ -88,44 +94,62 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         return;
     };
     let master = scene.me.and_then(|me| own.table.get(me.master.as_ref()?));
-    let Some((master, present)) = master.and_then(|node| Some((node, node.socket()?))) else {
-        return;
-    };
     // Unknown where it is no address: Redis sets the link a moment after the role.
-    let Ok(host) = replica.master_host.parse() else {
+    let (Some(master), Ok(host)) = (master, replica.master_host.parse()) else {
         return;
     };
     let dials = SocketAddr::new(host, replica.master_port);
-    if dials == present || (replica.link_up && !is_another(scene, plan, dials, &master.id)) {
+    let present = master.socket();
+    if present == Some(dials) && master.healthy() {
         return;
     }
-    plan.hurry();
-    if replica.link_up {
-        let name = scene.name_of(&master.id);
-        let message = format!("the replication link is to {dials}, where {name} is no more");
-        plan.block(ReasonCode::ReplicaLinkDown, message);
+    if replica.link_up && leads_to(scene, plan, dials, master) {
+        return;
     }
-    let verified = scene.slot_owner_answers(present, &master.id);
-    if !verified {
-        plan.ask(present, Duration::ZERO);
-    } else {
+    let Some(present) = present.filter(|present| *present != dials) else {
+        return;
+    };
+    plan.hurry();
+    let key = "repair link".to_owned();
+    let due = plan.due(&key, REPLICATE_GAP);
+    if !due || !heard_now(scene, plan, &[Some(present), Some(dials)]) {
+        return;
+    }
+    let still_there = scene.memory.answers.get(&dials).and_then(answered_id) == Some(master.id);
+    if scene.slot_owner_answers(present, &master.id) && !still_there {
         let evidence =
             format!("it is this node's master, at {present}, and replication dials {dials}");
         let action = Action::Replicate {
             master: master.id,
             pod: scene.name_of(&master.id),
         };
-        plan.act("repair link".to_owned(), REPLICATE_GAP, action, evidence);
+        plan.act(key, REPLICATE_GAP, action, evidence);
     }
 }
 
-/// Whether something other than this node answers there.
-fn is_another(scene: &Scene<'_>, plan: &mut Plan, socket: SocketAddr, id: &NodeId) -> bool {
-    match scene.memory.answers.get(&socket) {
-        Some(answer) => answered_id(answer).is_some_and(|found| found != *id),
-        None => {
-            plan.ask(socket, Duration::ZERO);
+/// Whether a link that is up may be taken to lead to the master. While nobody knows who answers
+/// there, a ready node stays ready (S2), and another one does not become it.
+fn leads_to(scene: &Scene<'_>, plan: &mut Plan, dials: SocketAddr, master: &NodeEntry) -> bool {
+    let answer = scene.memory.answers.get(&dials);
+    if answer.is_none() {
+        plan.ask(dials, Duration::ZERO);
+    }
+    let name = scene.name_of(&master.id);
+    match answer.and_then(answered_id) {
+        Some(id) if id == master.id => true,
+        Some(_) => {
+            let message = format!("the replication link is to {dials}, where {name} is no more");
+            plan.block(ReasonCode::ReplicaLinkDown, message);
             false
+        }
+        None => {
+            if scene.memory.restless_since.is_some() {
+                let message = format!(
+                    "the replication link is to {dials}, and nobody there has proved to be {name}"
+                );
+                plan.block(ReasonCode::ReplicaLinkDown, message);
+            }
+            true
         }
     }
 }

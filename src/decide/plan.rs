@@ -67,20 +67,15 @@ impl Plan {
     /// ordered in vain again and again waits longer each time. The gap gets up to a quarter longer
     /// by ordinal and time, so that many agents do not move in step.
     pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
-        let before = self.memory.written.get(&key);
-        let times = before.map_or(0, |(_, times)| *times);
-        let doubled = gap * 2_u32.pow(times.saturating_sub(EAGER).min(10));
-        let gap = gap.max(doubled.min(GAP_MAX));
-        let spread = (u64::from(self.ordinal) * 7919 + self.now.0) % 64;
-        let gap = gap + gap.mul_f64(0.25) * u32::try_from(spread).unwrap_or(0) / 64;
-        if before.is_some_and(|(at, _)| self.now - *at < gap) {
+        if !self.due(&key, gap) {
             return;
         }
         let Ok(not_after) = self.rests_until(&action) else {
             return;
         };
         self.note_met(&action);
-        let times = times.saturating_add(1);
+        let before = self.memory.written.get(&key);
+        let times = before.map_or(0, |(_, times)| *times).saturating_add(1);
         self.memory.written.insert(key, (self.now, times));
         self.actions.push(Planned {
             action,
@@ -99,6 +94,18 @@ impl Plan {
             let at = self.now;
             self.memory.met.insert(socket, Met { id, at, seen_at });
         }
+    }
+
+    /// Whether an action of this key would be ordered now.
+    pub fn due(&self, key: &str, gap: Duration) -> bool {
+        let Some((at, times)) = self.memory.written.get(key) else {
+            return true;
+        };
+        let doubled = gap * 2_u32.pow(times.saturating_sub(EAGER).min(10));
+        let gap = gap.max(doubled.min(GAP_MAX));
+        let spread = (u64::from(self.ordinal) * 7919 + self.now.0) % 64;
+        let gap = gap + gap.mul_f64(0.25) * u32::try_from(spread).unwrap_or(0) / 64;
+        self.now - *at >= gap
     }
 
     /// Until when the answers hold that an action rests on; an error where there are none, and then

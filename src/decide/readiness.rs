@@ -79,6 +79,13 @@ fn environment(scene: &Scene<'_>, plan: &mut Plan) {
             "DRY_RUN is set: decisions are logged, nothing is written",
         );
     }
+    if scene.own.is_some_and(|own| own.config.is_none()) {
+        plan.warn(
+            ReasonCode::RedisNoPermission,
+            "Redis does not let this user read its configuration (config|get), so it is not known \
+             whether the right address is announced",
+        );
+    }
     for refusal in &scene.seen.refusals {
         let denied = refusal.error.contains("NOPERM");
         let code = if denied {

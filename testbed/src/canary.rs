@@ -3,15 +3,19 @@
 //! Does not: retry; a caller that expects trouble waits with `wait::until`. A redirect to an
 //! address that is no pod's is followed like any other, and fails as it would for a user.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redis::{FromRedisValue, Value, aio::MultiplexedConnection};
 
 use crate::{
     Testbed,
     client::{connect, parse_address},
+    truth, wait,
 };
+
+/// Redis keeps a write from the file for 2 s at most.
+const APPEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Redirects followed for one command.
 const REDIRECTS_MAX: usize = 5;
@@ -123,17 +127,39 @@ impl Testbed {
         )
     }
 
-    /// Writes `count` keys over all slots and waits for nothing; keep the result for
-    /// [`Canary::intact`].
+    /// With `appendfsync everysec` Redis acknowledges a write before it is in the file, and while an
+    /// fsync takes its time it keeps the write in memory for up to 2 s: SIGKILL would lose it.
+    async fn appended(&self) -> Result<()> {
+        wait::until(APPEND_DEADLINE, "all writes are in the files", async || {
+            for pod in self.pods() {
+                // Who does not answer has acknowledged nothing.
+                let Ok(info) = pod.command::<String>(&["INFO", "persistence"]).await else {
+                    continue;
+                };
+                let kept = truth::fields(&info).remove("aof_buffer_length");
+                ensure!(
+                    kept.as_deref().is_none_or(|bytes| bytes == "0"),
+                    "{}: {kept:?} bytes",
+                    pod.name
+                );
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes `count` keys over all slots and waits until they are in the append-only files, but not
+    /// on the replicas; keep the result for [`Canary::intact`].
     ///
     /// # Errors
-    /// When a write is not acknowledged.
+    /// When a write is not acknowledged, or stays in memory.
     pub async fn write_canary(&self, prefix: &str, count: usize) -> Result<Canary> {
         let mut client = self.cluster_client();
         for n in 0..count {
             let (key, value) = pair(prefix, n);
             client.command(&["SET", &key, &value]).await?;
         }
+        self.appended().await?;
         Ok(Canary {
             prefix: prefix.to_owned(),
             count,

@@ -25,6 +25,7 @@ use crate::{
     dns::Dns,
     lock,
     pod::{Pod, Set, Settings},
+    split::Splitter,
     wait,
 };
 pub use builder::Builder;
@@ -48,6 +49,7 @@ pub struct Testbed {
     pub dns: Dns,
     // Fields are dropped in this order: the processes end before their addresses are free again.
     pods: Mutex<Vec<Arc<Pod>>>,
+    splitter: Option<Splitter>,
     addresses: Addresses,
     dns_ip: IpAddr,
     set: Set,
@@ -151,6 +153,11 @@ impl Testbed {
         self.end_pod(last, ending).await?;
         lock(&self.pods).pop();
         Ok(())
+    }
+
+    /// The packet filter of a divisible testbed.
+    pub(crate) fn splitter(&self) -> Option<&Splitter> {
+        self.splitter.as_ref()
     }
 
     /// A fresh address for this testbed, for instance for [`Pod::move_to`].

@@ -10,6 +10,7 @@
 //! | `pod` | [`Pod`]: one Redis, one agent, one folder, one address |
 //! | `dns` | the headless Service's DNS, and what may go wrong with it |
 //! | `readiness` | the kubelet's part: `/readyz` mirrored into DNS, ordered starts |
+//! | `split` | a network that falls apart between pods |
 //! | `truth` | whether the cluster is whole, by asking every Redis |
 //! | `canary`, `load`, `writes` | keys that must survive; a writer in the background; commands that must not be sent |
 //! | `wait`, `http` | a condition with a deadline; a small GET |
@@ -26,6 +27,7 @@ pub mod pod;
 pub mod process;
 pub mod readiness;
 pub mod server;
+pub mod split;
 pub mod truth;
 pub mod wait;
 pub mod writes;
@@ -34,6 +36,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use cluster::{Builder, Ending, Testbed};
 pub use pod::{Pod, Settings};
+pub use split::Cut;
 pub use truth::{NodeView, Role, Snapshot, Truth};
 
 /// Locks `mutex` even when a panicking test poisoned it: cleaning up must still work.

@@ -23,7 +23,7 @@ use crate::{
     http, lock,
     process::{Process, STOP_DEADLINE},
     server::Server,
-    wait,
+    split, wait,
 };
 
 /// The port of every agent's HTTP. Not 8080: a server at `0.0.0.0:8080`, which many a machine has,
@@ -65,6 +65,8 @@ pub struct Settings {
     /// Further variables of the agent, which win over those of the testbed. An empty value
     /// removes the variable.
     pub agent_env: BTreeMap<String, String>,
+    /// Whether the pod's processes run under a group of their own, so that `split` can tell them.
+    pub own_group: bool,
 }
 
 /// One pod. All methods take `&self`, so that a test can act on several at once.
@@ -81,6 +83,7 @@ pub struct Pod {
     set: Set,
     dns: SocketAddr,
     folder: PathBuf,
+    gid: Option<u32>,
     address: Mutex<IpAddr>,
     settings: Mutex<Settings>,
     link: Link,
@@ -111,6 +114,7 @@ impl Pod {
             set,
             dns,
             folder,
+            gid: settings.own_group.then(|| split::gid(address)),
             address: Mutex::new(address),
             settings: Mutex::new(settings),
             link: Link::default(),
@@ -120,6 +124,11 @@ impl Pod {
     /// The present address.
     pub fn address(&self) -> IpAddr {
         *lock(&self.address)
+    }
+
+    /// The group its processes run under, if one of their own.
+    pub(crate) fn gid(&self) -> Option<u32> {
+        self.gid
     }
 
     /// The present address with the Redis port.

@@ -40,6 +40,8 @@ pub struct Program {
     pub env: Vec<(String, String)>,
     /// The working folder.
     pub folder: PathBuf,
+    /// The group it runs under, if not ours; takes root and `setpriv`.
+    pub gid: Option<u32>,
 }
 
 /// One child at a time, its output appended to one log file.
@@ -216,11 +218,14 @@ impl Process {
         let mut command = match setpriv() {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
-                command
-                    .args(["--pdeathsig", "KILL", "--"])
-                    .arg(&program.path);
+                command.args(["--pdeathsig", "KILL"]);
+                if let Some(gid) = program.gid {
+                    command.args(["--keep-groups", "--regid", &gid.to_string()]);
+                }
+                command.arg("--").arg(&program.path);
                 command
             }
+            None if program.gid.is_some() => bail!("no setpriv (util-linux)"),
             None => Command::new(&program.path),
         };
         command

@@ -1,7 +1,9 @@
 //! Addresses that change, or are shown wrongly.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use testbed::{Pod, Role, Truth, wait};
+use testbed::{Ending, Pod, Snapshot, Testbed, Truth, wait};
 
 use crate::common::*;
 
@@ -92,23 +94,63 @@ async fn a_wrong_address_set_while_the_agent_was_away_is_put_right() -> Result<(
     bed.finish().await
 }
 
-/// Scenario 20: IPv6 only.
-#[tokio::test]
-async fn a_cluster_of_ipv6_pods_forms_like_any_other() -> Result<()> {
+/// A formed cluster on IPv6 alone; `None`, with a line that says why, where this machine has none.
+async fn formed_on_ipv6(name: &str) -> Result<Option<(Testbed, Snapshot)>> {
     // Adding addresses takes root; without it this machine cannot show anything.
-    let bed = match bed("ipv6").ipv6().build().await {
+    let timeout = Duration::from_secs(2);
+    let bed = match bed(name).ipv6().node_timeout(timeout).build().await {
         Ok(bed) => bed,
         Err(error) => {
             eprintln!("skipped, as there are no IPv6 addresses to be had: {error:#}");
-            return Ok(());
+            return Ok(None);
         }
     };
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;
+    Ok(Some((bed, before)))
+}
+
+/// Scenario 20: IPv6 only; one pod moves, then all.
+#[tokio::test]
+async fn a_cluster_of_ipv6_pods_forms_and_moves_like_any_other() -> Result<()> {
+    let Some((bed, before)) = formed_on_ipv6("ipv6").await? else {
+        return Ok(());
+    };
     let canary = bed.write_canary("ipv6", 100).await?;
-    bed.move_pod(3).await?;
+    for moved in [&[3][..], &[0, 1, 2, 3, 4, 5]] {
+        bed.move_pods(moved).await?;
+        let after = bed.whole(LONG).await?;
+        ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+        ensure!(after.replication() == before.replication(), "{after}");
+        bed.all_ready(LONG).await?;
+        canary.intact(&bed).await?;
+        bed.silent(QUIET).await?;
+        for pod in bed.pods() {
+            shows_itself_at_its_address(&bed.truth().await, &pod)?;
+        }
+    }
+    bed.finish().await
+}
+
+/// Scenario 20: IPv6 only; a master dies, and comes back elsewhere as a replica of its successor.
+#[tokio::test]
+async fn a_master_on_ipv6_is_replaced_and_comes_back_elsewhere() -> Result<()> {
+    let Some((bed, before)) = formed_on_ipv6("ipv6-failover").await? else {
+        return Ok(());
+    };
+    let canary = bed.write_canary("ipv6-failover", 100).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    wait::until(LONG, "pod 4 is elected", async || {
+        let role = role(&*bed.pod(4)?).await?;
+        ensure!(role["role"] == "master" && role["ready"] == true, "{role}");
+        Ok(())
+    })
+    .await?;
+    bed.pod(1)?.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(1).await?;
     let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids() && after.nodes[&3].role == Role::Replica);
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    ensure!(after.replicas_of(4) == [1], "{after}");
     bed.all_ready(LONG).await?;
     canary.intact(&bed).await?;
     bed.silent(QUIET).await?;

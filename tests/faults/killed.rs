@@ -1,37 +1,15 @@
 //! Agents that are killed: at any moment, for good, or asked to end.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testbed::{Ending, Testbed, wait};
 
-use crate::common::*;
+use crate::{chance::Chance, common::*};
 
 /// How long agents are killed in all.
 const KILLING: Duration = Duration::from_secs(30);
-
-/// Small and seeded (xorshift64*), so that a run can be repeated with `FAULTS_SEED`.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Result<Self> {
-        let seed = match std::env::var("FAULTS_SEED") {
-            Ok(text) => text.parse().context("FAULTS_SEED")?,
-            Err(_) => u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?,
-        };
-        println!("FAULTS_SEED={seed}");
-        Ok(Self(seed | 1))
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let drawn = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
-        usize::try_from(drawn).unwrap_or(0) % limit
-    }
-}
 
 /// Kills and restarts agents while they form, at random, for up to some 1.5 s.
 async fn disturb(bed: &Testbed, chance: &mut Chance) -> Result<usize> {

@@ -183,6 +183,11 @@ async fn all_redis_restarting_at_once_come_back_whole_and_ready() -> Result<()> 
     let after = bed.whole(LONG).await?;
     ensure!(after.ids() == before.ids(), "somebody was reborn");
     bed.all_ready(LONG).await?;
+    for pod in bed.pods() {
+        // What a restarted Redis has to be told is not said into a dead connection.
+        let lost = log(&pod)?.contains("no answer to");
+        ensure!(!lost, "{}: a write was lost", pod.name);
+    }
     canary.intact(&bed).await?;
     bed.silent(QUIET).await?;
     bed.finish().await

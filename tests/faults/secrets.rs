@@ -10,6 +10,11 @@ const WRONG: &str = "wrong-88-secret";
 
 /// No answer and no log holds either password.
 async fn show_no_secret(bed: &Testbed) -> Result<()> {
+    show_none_of(bed, &[RIGHT, WRONG]).await
+}
+
+/// No answer, log, note or argument of any agent holds one of these.
+pub(crate) async fn show_none_of(bed: &Testbed, secrets: &[&str]) -> Result<()> {
     for pod in bed.pods() {
         let mut texts = vec![("its log", log(&pod)?)];
         for path in [
@@ -30,7 +35,7 @@ async fn show_no_secret(bed: &Testbed) -> Result<()> {
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline"))?;
         texts.push(("its arguments", String::from_utf8_lossy(&arguments).into()));
         for (what, text) in texts {
-            let bare = !text.contains(RIGHT) && !text.contains(WRONG);
+            let bare = !secrets.iter().any(|secret| text.contains(secret));
             ensure!(bare, "{}: {what} shows a password: {text}", pod.name);
         }
     }

@@ -25,7 +25,8 @@ async fn new_release(name: &str, old: &Testbed, volumes: &[usize]) -> Result<Tes
     Ok(new)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a volume, its Redis running or not.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -1,7 +1,8 @@
 //! What goes wrong: one fault at a time, drawn from the seed, each with a line for the history.
 
 use super::dns::Trouble;
-use super::world::{Event, World, list};
+use super::history::list;
+use super::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -7,6 +7,7 @@ use super::invariants::not_whole;
 use super::world::{Event, Layout, World, cluster_name};
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;
+use std::fmt::Display;
 use std::net::IpAddr;
 
 /// Everything must be whole so long after the last fault has ended, in milliseconds.
@@ -181,4 +182,10 @@ fn settle(world: &mut World, cluster: usize, blank: bool) {
     for (pod, ip) in pods.into_iter().zip(ips) {
         faults::start_pod(world, pod, ip);
     }
+}
+
+/// A list for people.
+pub(crate) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    names.join(", ")
 }

@@ -394,7 +394,7 @@ pub(crate) fn not_whole(world: &World, cluster: usize) -> Option<String> {
         }
         let agent = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
         if !agent.is_some_and(|decision| decision.ready) {
-            let why = agent.map(|d| super::world::list(&d.reasons));
+            let why = agent.map(|d| super::history::list(&d.reasons));
             return Some(format!("{name} is not ready: {}", why.unwrap_or_default()));
         }
         if p.disk.note.as_ref().is_none_or(|note| !note.member) {

@@ -13,7 +13,6 @@ use super::invariants::Judge;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
@@ -496,10 +495,4 @@ impl World {
         node.keys |= 1 << key;
         self.keys_used += 1;
     }
-}
-
-/// A list for people.
-pub(crate) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
-    names.join(", ")
 }

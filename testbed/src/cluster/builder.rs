@@ -17,6 +17,7 @@ use crate::{
     dns::Dns,
     pod::{Set, Settings},
     server::{Server, find_program},
+    split::Splitter,
 };
 
 /// Options of a [`Testbed`]; [`Builder::build`] checks them.
@@ -36,6 +37,7 @@ pub struct Builder {
     family: Family,
     publish_not_ready: bool,
     service_ports: Vec<u16>,
+    divisible: bool,
 }
 
 impl Builder {
@@ -61,6 +63,7 @@ impl Builder {
             family: Family::V4,
             publish_not_ready: true,
             service_ports: Vec::new(),
+            divisible: false,
         }
     }
 
@@ -172,11 +175,18 @@ impl Builder {
         self
     }
 
+    /// So that the network can be made to fall apart ([`Testbed::cut`]), which takes root and `nft`.
+    #[must_use]
+    pub fn divisible(mut self) -> Self {
+        self.divisible = true;
+        self
+    }
+
     /// Claims addresses, makes the folder and the pods, and starts the DNS; no pod is published
     /// or started yet.
     ///
     /// # Errors
-    /// When the server or the agent is missing, or no address or folder is to be had.
+    /// When the server or the agent is missing, or no address, folder or packet filter is to be had.
     pub async fn build(self) -> Result<Testbed> {
         let server = match &self.server {
             Some(program) => Server::at(program)?,
@@ -193,6 +203,11 @@ impl Builder {
             ports => ports.to_vec(),
         };
         let addresses = Addresses::claim(self.family)?;
+        let dns_ip = addresses.fresh()?;
+        let splitter = self
+            .divisible
+            .then(|| Splitter::new(dns_ip, self.redis_port))
+            .transpose()?;
         let dns = Dns::new(
             &self.set.service,
             &self.set.namespace,
@@ -209,7 +224,8 @@ impl Builder {
         let testbed = Testbed {
             dns,
             pods: Mutex::default(),
-            dns_ip: addresses.fresh()?,
+            splitter,
+            dns_ip,
             addresses,
             set: self.set,
             settings: Settings {
@@ -221,6 +237,7 @@ impl Builder {
                 redis_lines: self.redis_lines,
                 agent,
                 agent_env: self.agent_env,
+                own_group: self.divisible,
             },
             tasks: Mutex::default(),
             run: Some(run),

@@ -20,6 +20,7 @@ impl Pod {
             arguments: vec![conf.into_os_string()],
             env: inherited(),
             folder: self.folder.clone(),
+            gid: self.gid,
         })
     }
 
@@ -106,6 +107,7 @@ impl Pod {
             arguments: Vec::new(),
             env,
             folder: self.folder.clone(),
+            gid: self.gid,
         })
     }
 }
