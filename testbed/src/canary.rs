@@ -3,18 +3,21 @@
 //! Does not: retry; a caller that expects trouble waits with `wait::until`. A redirect to an
 //! address that is no pod's is followed like any other, and fails as it would for a user.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redis::{FromRedisValue, Value, aio::MultiplexedConnection};
 
 use crate::{
     Testbed,
     client::{connect, parse_address},
+    truth, wait,
 };
 
 /// Redirects followed for one command.
 const REDIRECTS_MAX: usize = 5;
+/// How long a disk may take.
+const WRITTEN: Duration = Duration::from_secs(20);
 
 /// A client of the cluster: knows some nodes, learns the rest by MOVED.
 pub struct ClusterClient {
@@ -123,8 +126,9 @@ impl Testbed {
         )
     }
 
-    /// Writes `count` keys over all slots and waits for nothing; keep the result for
-    /// [`Canary::intact`].
+    /// Writes `count` keys over all slots; keep the result for [`Canary::intact`]. Waits until the
+    /// kernel has them: with `appendfsync everysec` Redis acknowledges before it writes, and on a
+    /// busy disk it writes up to 2 s later, so that SIGKILL would lose them.
     ///
     /// # Errors
     /// When a write is not acknowledged.
@@ -134,6 +138,21 @@ impl Testbed {
             let (key, value) = pair(prefix, n);
             client.command(&["SET", &key, &value]).await?;
         }
+        wait::until(WRITTEN, "what is acknowledged is written", async || {
+            for pod in self.pods() {
+                let Ok(info) = pod.command::<String>(&["INFO", "persistence"]).await else {
+                    continue;
+                };
+                let left = truth::fields(&info).remove("aof_buffer_length");
+                ensure!(
+                    left.as_deref().unwrap_or("0") == "0",
+                    "{}: {left:?} bytes",
+                    pod.name
+                );
+            }
+            Ok(())
+        })
+        .await?;
         Ok(Canary {
             prefix: prefix.to_owned(),
             count,
