@@ -107,6 +107,8 @@ pub struct ClusterConfig {
     pub announce_nodename: Option<String>,
     /// `cluster-node-timeout`, in milliseconds.
     pub node_timeout_ms: Option<u64>,
+    /// `cluster-replica-no-failover`.
+    pub replica_no_failover: Option<bool>,
 }
 
 /// nodes.conf on the volume.

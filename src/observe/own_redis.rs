@@ -136,6 +136,7 @@ fn cluster_config(answer: &Value) -> Option<ClusterConfig> {
         announce_hostname: get("cluster-announce-hostname"),
         announce_nodename: get("cluster-announce-human-nodename"),
         node_timeout_ms: get("cluster-node-timeout").and_then(|value| value.parse().ok()),
+        replica_no_failover: get("cluster-replica-no-failover").map(|value| value == "yes"),
     })
 }
 

@@ -282,6 +282,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
                 announce_hostname: Some(String::new()),
                 announce_nodename: None,
                 node_timeout_ms: Some(timeout),
+                replica_no_failover: Some(false),
             }),
             table,
             state_ok,

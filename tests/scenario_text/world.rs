@@ -66,6 +66,7 @@ impl World {
             announce_hostname: Some(policy.hostname.clone()),
             announce_nodename: None,
             node_timeout_ms: Some(5000),
+            replica_no_failover: Some(false),
         };
         Ok(World {
             volume: Volume::Blank,

@@ -73,9 +73,26 @@ impl World {
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
             "version" => {
+                let (valkey, value) = match value.strip_prefix("valkey-") {
+                    Some(value) => (true, value),
+                    None => (false, value),
+                };
                 let mut parts = value.split('.').map(number::<u16>);
                 let mut next = || parts.next().ok_or("three numbers".to_owned())?;
-                facts.server.version.redis = (next()?, next()?, next()?);
+                let numbers = (next()?, next()?, next()?);
+                facts.server.version = match valkey {
+                    true => Version {
+                        redis: (7, 2, 4),
+                        valkey: Some(numbers),
+                    },
+                    false => Version {
+                        redis: numbers,
+                        valkey: None,
+                    },
+                };
+            }
+            "no-failover" => {
+                config.replica_no_failover = (value != "unknown").then_some(value == "yes");
             }
             "timeout" => config.node_timeout_ms = Some(number(value)?),
             "announce-ip" => config.announce_ip = text(value),
