@@ -62,7 +62,7 @@ impl World {
                 bus_port: 16379,
                 master: None,
                 slots: SlotSet::default(),
-                epoch: u64::from(ordinal) + 1,
+                epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 keys: 0,
             },

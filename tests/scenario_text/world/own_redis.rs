@@ -118,8 +118,9 @@ impl World {
                         ""
                     };
                     let (slots, master) = self.planned(ordinal);
+                    let epoch = self.policy.expected() - ordinal;
                     let line = match master {
-                        None => format!("p{ordinal} {me}master {slots} epoch={}", ordinal + 1),
+                        None => format!("p{ordinal} {me}master {slots} epoch={epoch}"),
                         Some(master) => format!("p{ordinal} {me}slave of=p{master}"),
                     };
                     self.read_table_line(&line.split(' ').collect::<Vec<_>>())?;
