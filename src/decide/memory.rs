@@ -4,9 +4,9 @@
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
-use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, Volume};
+use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume};
 use crate::model::time::Moment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
+    /// Nodes in the own table that were seen to run Redis 7.0 or later.
+    pub modern: BTreeSet<NodeId>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
     /// they answered; kept until they are gone from the table (S9). Also on the volume.
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
@@ -79,6 +81,7 @@ impl Memory {
             }
         }
         next.learn_who_is_who(policy);
+        next.learn_versions();
         if let OwnRedis::Loading(server, _) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }
@@ -86,6 +89,7 @@ impl Memory {
             next.learn_slots(seen.now, own);
             next.learn_heard(own);
             next.foreign.retain(|id, _| own.table.get(id).is_some());
+            next.modern.retain(|id| own.table.get(id).is_some());
             if let Some(me) = own.table.myself() {
                 next.pods.insert(me.id, policy.me.ordinal);
             }
@@ -118,6 +122,18 @@ impl Memory {
             }
         }
         self.foreign.extend(foreign);
+    }
+
+    fn learn_versions(&mut self) {
+        for answer in self.answers.values() {
+            if let PeerRedis::Up(facts) = &answer.redis {
+                if facts.version.has_slot_ranges() {
+                    self.modern.insert(facts.id);
+                } else {
+                    self.modern.remove(&facts.id);
+                }
+            }
+        }
     }
 
     /// After twice the node timeout a dead node carries a flag, so only a young Redis is in doubt.

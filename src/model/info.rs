@@ -151,6 +151,12 @@ impl Version {
         self.redis >= (7, 0, 0)
     }
 
+    /// Redis 7.0 tells its hostname in longer packets of the cluster bus, and to everybody. Later ones
+    /// tell who has shown that it understands them.
+    pub fn hostname_reaches_all(&self) -> bool {
+        self.has_slot_ranges() && self.redis < (7, 2, 0)
+    }
+
     /// From Valkey 8.0 a master hands SETSLOT to its replicas first, and serves nothing more of that
     /// connection until they have confirmed it, for up to 2 s.
     pub fn setslot_waits(&self) -> bool {

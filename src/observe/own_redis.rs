@@ -79,6 +79,7 @@ fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
         .ok_or_else(|| Silence::Garbled("a table without itself".to_owned()))?;
     Ok(PeerFacts {
         id: me.id,
+        version: server.version,
         run_id: server.run_id.clone(),
         bus_port: me
             .address

@@ -130,6 +130,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
     )
         .prop_map(|(id, slots, master, knows, keys, epoch)| PeerFacts {
             id,
+            version: Version::default(),
             run_id: "r1".to_owned(),
             bus_port: 16379,
             master,

@@ -2,6 +2,7 @@
 
 mod own_redis;
 
+pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};

@@ -72,25 +72,7 @@ impl World {
             "run" => facts.server.run_id = value.to_owned(),
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
-            "version" => {
-                let (valkey, value) = match value.strip_prefix("valkey-") {
-                    Some(value) => (true, value),
-                    None => (false, value),
-                };
-                let mut parts = value.split('.').map(number::<u16>);
-                let mut next = || parts.next().ok_or("three numbers".to_owned())?;
-                let numbers = (next()?, next()?, next()?);
-                facts.server.version = match valkey {
-                    true => Version {
-                        redis: (7, 2, 4),
-                        valkey: Some(numbers),
-                    },
-                    false => Version {
-                        redis: numbers,
-                        valkey: None,
-                    },
-                };
-            }
+            "version" => facts.server.version = version(value)?,
             "no-failover" => {
                 config.replica_no_failover = (value != "unknown").then_some(value == "yes");
             }
@@ -180,4 +162,25 @@ impl World {
         let id = node_id(id);
         format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 {pong} {epoch} {link}{slots}\n")
     }
+}
+
+/// `7.0.15` or `valkey-8.0.1`.
+pub(crate) fn version(text: &str) -> Result<Version, String> {
+    let (valkey, text) = match text.strip_prefix("valkey-") {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let mut parts = text.split('.').map(number::<u16>);
+    let mut next = || parts.next().ok_or("three numbers".to_owned())?;
+    let numbers = (next()?, next()?, next()?);
+    Ok(match valkey {
+        true => Version {
+            redis: (7, 2, 4),
+            valkey: Some(numbers),
+        },
+        false => Version {
+            redis: numbers,
+            valkey: None,
+        },
+    })
 }
