@@ -36,5 +36,7 @@ mod shapes;
 mod start;
 #[path = "faults/stop.rs"]
 mod stop;
+#[path = "faults/upgrade.rs"]
+mod upgrade;
 #[path = "faults/volumes.rs"]
 mod volumes;

@@ -145,6 +145,24 @@ impl Testbed {
     }
 }
 
+impl Pod {
+    /// Begins [`Testbed::writes_seen`] anew for this Redis, after writes of the test's own.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn forget_writes(&self) -> Result<()> {
+        self.command::<()>(&["CONFIG", "RESETSTAT"]).await?;
+        if !self.settings().server.counts_subcommands() {
+            let info: String = self.command(&["INFO", "server"]).await?;
+            let run_id = truth::fields(&info).remove("run_id").unwrap_or_default();
+            let mut slow_log = self.slow_log.lock().await;
+            slow_log.read(self, &run_id).await?;
+            slow_log.calls.clear();
+        }
+        Ok(())
+    }
+}
+
 /// One entry of the slow log: its number, and the command. Time, duration and client follow.
 type Entry = (u64, i64, i64, Vec<String>, String, String);
 
