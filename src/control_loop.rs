@@ -143,6 +143,7 @@ impl ControlLoop {
         self.publish(&seen, &decision);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
+        self.write.hang_up();
         let pause = decision.next_round_in;
         self.last.decision = Some(decision);
         pause

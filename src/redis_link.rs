@@ -113,6 +113,12 @@ impl WriteLink {
         self.0.set_credentials(credentials);
     }
 
+    /// Drops the connection. One kept from round to round may be to a Redis that has since been
+    /// restarted, and what is written to that is lost, not to be repeated.
+    pub fn hang_up(&mut self) {
+        self.0.connection = None;
+    }
+
     /// Sends these in one write and returns each one's simple reply, or the error Redis gave it.
     ///
     /// # Errors
