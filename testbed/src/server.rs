@@ -92,6 +92,12 @@ impl Server {
         self.version >= (7, 0, 0)
     }
 
+    /// Whether there can be more than one database in cluster mode (`cluster-databases`).
+    #[must_use]
+    pub fn has_cluster_databases(&self) -> bool {
+        self.name == "Valkey" && self.version >= (9, 0, 0)
+    }
+
     /// Whether `INFO commandstats` tells `CLUSTER MEET` from other `CLUSTER` commands.
     #[must_use]
     pub fn counts_subcommands(&self) -> bool {

@@ -18,6 +18,9 @@ async fn form(bed: &Testbed) -> Result<()> {
         let first = 16384 * pod.ordinal / pods.len();
         let last = 16384 * (pod.ordinal + 1) / pods.len() - 1;
         add_slots(pod, first, last).await?;
+    }
+    // Only now: an epoch is given to nodes that know nobody.
+    for pod in &pods {
         for peer in &pods {
             let (ip, port) = (peer.address().to_string(), peer.redis_address().port());
             pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()])

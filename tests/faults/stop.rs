@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Pod, Testbed, wait};
+use testbed::{Builder, Pod, Testbed, server::Server, wait};
 
 use crate::common::*;
 
@@ -99,7 +99,26 @@ async fn all_slots(pod: &Pod, command: &str) -> Result<()> {
 /// Data from before, in one Redis that knows nobody: nobody forms over it.
 #[tokio::test]
 async fn a_single_key_in_one_redis_keeps_all_from_forming() -> Result<()> {
-    let bed = bed("one-key").build().await?;
+    one_key_in(bed("one-key"), "0").await
+}
+
+/// The same in another database, which Valkey has in cluster mode from 9.0.
+#[tokio::test]
+async fn a_single_key_in_another_database_keeps_all_from_forming() -> Result<()> {
+    let server = Server::installed()?;
+    if !server.has_cluster_databases() {
+        println!(
+            "skipped: {} has one database in cluster mode",
+            server.label()
+        );
+        return Ok(());
+    }
+    let bed = bed("one-key-db").redis_line("cluster-databases 16");
+    one_key_in(bed, "5").await
+}
+
+async fn one_key_in(bed: Builder, database: &str) -> Result<()> {
+    let bed = bed.build().await?;
     let odd = bed.pod(4)?;
     odd.start_redis().await?;
     odd.redis_answers(LONG).await?;
@@ -107,6 +126,7 @@ async fn a_single_key_in_one_redis_keeps_all_from_forming() -> Result<()> {
     let slot: u16 = odd.command(&["CLUSTER", "KEYSLOT", "mine"]).await?;
     all_slots(&odd, "ADDSLOTS").await?;
     wait::until(LONG, "a key is taken", async || {
+        odd.command::<()>(&["SELECT", database]).await?;
         odd.command::<()>(&["SET", "mine", "kept"]).await
     })
     .await?;
