@@ -7,7 +7,7 @@ PODS ?= 6
 MASTERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint release redis-server
+.PHONY: help demo test matrix bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,15 @@ demo: redis-server release ## Watch a cluster form on this machine, without Kube
 	cargo build --package testbed --bin demo
 	@PODS=$(PODS) MASTERS=$(MASTERS) AGENT=$(STATIC) cargo run --quiet --package testbed --bin demo
 
-test: redis-server ## Run every test, also those with real Redis servers.
+test: redis-server ## Run every test, also those with real servers (SERVERS=all, or names: with each of these).
+ifdef SERVERS
+	scripts/matrix $(SERVERS)
+else
 	cargo test --workspace --no-fail-fast
+endif
+
+matrix: ## Run the tests with each server that is supported, fetching it where it is missing.
+	scripts/matrix
 
 bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
 	AGENT=$(STATIC) cargo run --release --package testbed --bin bench

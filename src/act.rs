@@ -1,7 +1,7 @@
 //! Carries actions out: each becomes the commands it stands for, in the order given. No choices,
 //! no retries, no look at the topology: the next round sees what came of it.
 
-use crate::model::decision::Action;
+use crate::model::decision::{Action, Nudge};
 use crate::model::observation::Refusal;
 use crate::redis_link::{Write, WriteLink};
 use crate::volume::NoteFile;
@@ -92,17 +92,30 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
         // is behind the filler is already with it: it comes even if this agent is killed now.
         Action::Hasten {
             short_ms,
-            slot,
+            nudge,
             restore_ms,
-        } => vec![
-            node_timeout(*short_ms),
-            Write::SetSlotStable(*slot),
-            Write::Filler,
-            Write::Filler,
-            Write::Filler,
-            node_timeout(*restore_ms),
-        ],
+        } => {
+            let filler = [Write::Filler, Write::Filler, Write::Filler];
+            let mut all = vec![node_timeout(*short_ms)];
+            all.extend(nudging(*nudge));
+            all.extend(filler);
+            all.push(node_timeout(*restore_ms));
+            all
+        }
         Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
         Action::Remember(_) => Vec::new(),
+    }
+}
+
+/// A setting that is turned over and back before Redis next looks leaves nothing but the wish to
+/// judge the state.
+fn nudging(nudge: Nudge) -> Vec<Write> {
+    let no_failover = |value: bool| Write::ConfigSet {
+        name: "cluster-replica-no-failover".to_owned(),
+        value: if value { "yes" } else { "no" }.to_owned(),
+    };
+    match nudge {
+        Nudge::StableSlot(slot) => vec![Write::SetSlotStable(slot)],
+        Nudge::NoFailover(configured) => vec![no_failover(!configured), no_failover(configured)],
     }
 }

@@ -61,7 +61,6 @@ pub struct ControlLoop {
 struct Last {
     decision: Option<Decision>,
     was_replica: bool,
-    run_id: String,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
     logged: String,
@@ -144,6 +143,7 @@ impl ControlLoop {
         self.publish(&seen, &decision);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
+        self.write.hang_up();
         let pause = decision.next_round_in;
         self.last.decision = Some(decision);
         pause
@@ -174,11 +174,6 @@ impl ControlLoop {
             own_redis::read(&mut self.read, self.last.was_replica),
             self.doubted.ask(&ask, &credentials, now),
         );
-        if let Some(run_id) = run_id(&own).filter(|run_id| *run_id != self.last.run_id) {
-            self.last.run_id = run_id.to_owned();
-            // A write is never sent twice, so it must not be lost on a connection that is dead.
-            self.write.reconnect();
-        }
         self.last.was_replica = matches!(&own, OwnRedis::Up(own) if own.server.replica.is_some());
         self.last
             .refusals
@@ -293,15 +288,6 @@ impl ControlLoop {
                 }
             }
         }
-    }
-}
-
-/// Which start of the own Redis answered.
-fn run_id(own: &OwnRedis) -> Option<&str> {
-    match own {
-        OwnRedis::Up(own) => Some(&own.server.run_id),
-        OwnRedis::Loading(server, _) => Some(&server.run_id),
-        OwnRedis::Silent(_) => None,
     }
 }
 

@@ -113,8 +113,9 @@ impl WriteLink {
         self.0.set_credentials(credentials);
     }
 
-    /// Connects anew for the next write: Redis was restarted, so what is kept leads nowhere.
-    pub fn reconnect(&mut self) {
+    /// Drops the connection. One kept from round to round may be to a Redis that has since been
+    /// restarted, and what is written to that is lost, not to be repeated.
+    pub fn hang_up(&mut self) {
         self.0.connection = None;
     }
 

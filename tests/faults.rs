@@ -50,5 +50,7 @@ mod stale_dns;
 mod start;
 #[path = "faults/stop.rs"]
 mod stop;
+#[path = "faults/upgrade.rs"]
+mod upgrade;
 #[path = "faults/volumes.rs"]
 mod volumes;

@@ -59,7 +59,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         plan.block(ReasonCode::FormingBlocked, strangers.join("; "));
         return;
     }
-    take_part(scene, own, &members, plan);
+    take_part(scene, own, &members, &peers, plan);
     let done = own_part_is_done(scene, me, &members);
     introduce(scene, &own.table, &peers, done, plan);
     if !done {
@@ -219,13 +219,20 @@ fn departure(
 }
 
 /// Epoch, slots, master: what of this node's own part is still to be done.
-fn take_part(scene: &Scene<'_>, own: &OwnFacts, members: &Members, plan: &mut Plan) {
+fn take_part(
+    scene: &Scene<'_>,
+    own: &OwnFacts,
+    members: &Members,
+    peers: &BTreeMap<u32, Peer<'_>>,
+    plan: &mut Plan,
+) {
     let Some(me) = own.table.myself() else { return };
     let all = format!("all {} expected pods are verified", members.len());
     // The command works only on a node that knows nobody, those in handshake included.
     if own.table.nodes.len() == 1 && me.epoch == 0 && own.current_epoch == 0 {
-        let epoch = u64::from(scene.policy.me.ordinal) + 1;
-        let action = Action::SetConfigEpoch(epoch);
+        // Downwards, so that a replica's is below its master's: see `would_be_stale`.
+        let epoch = scene.policy.expected() - scene.policy.me.ordinal;
+        let action = Action::SetConfigEpoch(epoch.into());
         plan.act("epoch".to_owned(), RETRY_GAP, action, all.clone());
     }
     match placement::part(scene.policy.me.ordinal, &scene.policy.shape) {
@@ -242,12 +249,19 @@ fn take_part(scene: &Scene<'_>, own: &OwnFacts, members: &Members, plan: &mut Pl
                 plan.memory_mut().took_slots_at.get_or_insert(now);
             }
         }
-        Part::ReplicaOf(ordinal) => follow(scene, own, ordinal, members, plan),
+        Part::ReplicaOf(ordinal) => follow(scene, own, ordinal, members, peers, plan),
     }
 }
 
 /// Replicates the planned master once the own table shows it with its planned slots (S5).
-fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, plan: &mut Plan) {
+fn follow(
+    scene: &Scene<'_>,
+    own: &OwnFacts,
+    ordinal: u32,
+    members: &Members,
+    peers: &BTreeMap<u32, Peer<'_>>,
+    plan: &mut Plan,
+) {
     let (Some(me), Some(id)) = (own.table.myself(), members.get(&ordinal)) else {
         return;
     };
@@ -262,7 +276,11 @@ fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, pl
         let socket = node.socket();
         node.healthy() && socket.is_some_and(|socket| scene.slot_owner_answers(socket, id))
     };
-    if target.is_some_and(there) && empty && me.master.is_none() {
+    let there = target.filter(|node| there(node));
+    if there.is_some_and(|node| would_be_stale(me, node, peers, plan)) {
+        return;
+    }
+    if there.is_some() && empty && me.master.is_none() {
         let action = Action::Replicate {
             master: *id,
             pod: scene.policy.pod(ordinal),
@@ -273,6 +291,27 @@ fn follow(scene: &Scene<'_>, own: &OwnFacts, ordinal: u32, members: &Members, pl
         );
         plan.act("replicate".to_owned(), RETRY_GAP, action, evidence);
     }
+}
+
+/// Valkey 9 takes what a former master says as a replica for out of date, and for ever, when that
+/// comes with a lower epoch (a replica's is its master's) and both are known to be of one shard. It
+/// learns the shard apart from the role only where the master is not known yet. So whoever could
+/// not be given its epoch in time, and got a higher one, asks until everybody knows the master.
+fn would_be_stale(
+    me: &NodeEntry,
+    master: &NodeEntry,
+    peers: &BTreeMap<u32, Peer<'_>>,
+    plan: &mut Plan,
+) -> bool {
+    let ignorant = peers
+        .values()
+        .filter(|peer| peer.facts.id != master.id && !peer.facts.knows.contains(&master.id));
+    let mut any = false;
+    for peer in ignorant.filter(|_| me.epoch > master.epoch) {
+        plan.ask(peer.socket, Duration::ZERO);
+        any = true;
+    }
+    any
 }
 
 /// Whether the own Redis already has all that the plan gives it.

@@ -3,13 +3,13 @@
 //! cluster that is just being formed there is nothing to rejoin, so the timeout is shortened, and
 //! only at the very end of the shortest delay, for the one moment in which the state is judged: one
 //! write shortens it, has the state judged, and restores it. Redis carries all of it out even if
-//! the agent is killed meanwhile (`tests/faults/killed.rs`). Should it ever be left behind all the
-//! same, the note on the volume brings the value back.
+//! the agent is killed meanwhile (`src/redis_link/tests/hastening.rs`). Should it ever be left behind
+//! all the same, the note on the volume brings the value back.
 
 use super::guard;
 use super::plan::Plan;
 use super::scene::Scene;
-use crate::model::decision::Action;
+use crate::model::decision::{Action, Nudge};
 use crate::model::observation::OwnFacts;
 use std::time::Duration;
 
@@ -50,10 +50,12 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             );
         }
         Some(configured) if timeout == configured => {
-            let Some(slot) = due(scene, own) else { return };
+            let Some(nudge) = due(scene, own) else {
+                return;
+            };
             let action = Action::Hasten {
                 short_ms: SHORT_MS,
-                slot,
+                nudge,
                 restore_ms: configured,
             };
             let evidence =
@@ -88,13 +90,17 @@ fn pending(scene: &Scene<'_>, own: &OwnFacts) -> bool {
     young && !own.state_ok && own.server.uptime_s >= WRITABLE_AFTER_S
 }
 
-/// An own slot, none of which is being moved, when the shortest delay is over.
-fn due(scene: &Scene<'_>, own: &OwnFacts) -> Option<u16> {
+/// What to nudge Redis with, when the shortest delay is over.
+fn due(scene: &Scene<'_>, own: &OwnFacts) -> Option<Nudge> {
     let took = scene.memory.took_slots_at;
     let waited = took.is_some_and(|at| scene.seen.now - at >= DELAY);
     let whole = own.table.covers_all_slots() && own.table.settled().all(|node| node.healthy());
     let foreign = guard::foreign_in_table(scene).is_some();
     let me = scene.me.filter(|me| me.open_slots.is_empty())?;
-    let slot = me.slots.first()?;
-    (pending(scene, own) && waited && whole && !foreign).then_some(slot)
+    let nudge = if own.server.version.setslot_waits() {
+        Nudge::NoFailover(own.config.as_ref()?.replica_no_failover?)
+    } else {
+        Nudge::StableSlot(me.slots.first()?)
+    };
+    (pending(scene, own) && waited && whole && !foreign).then_some(nudge)
 }

@@ -6,7 +6,7 @@ use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
 use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume};
 use crate::model::time::Moment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Memory {
     /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
     /// in two places is a clone (S10).
     pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
+    /// Nodes in the own table that were seen to run Redis 7.0 or later.
+    pub modern: BTreeSet<NodeId>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
     /// they answered; kept until they are gone from the table (S9). Also on the volume.
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
@@ -111,6 +113,7 @@ impl Memory {
         next.learn_who_is_who(policy);
         next.learn_places(policy, seen);
         next.learn_met(seen);
+        next.learn_versions();
         if let OwnRedis::Loading(server, _) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }
@@ -118,6 +121,7 @@ impl Memory {
             next.learn_slots(seen.now, own);
             next.learn_heard(own);
             next.foreign.retain(|id, _| own.table.get(id).is_some());
+            next.modern.retain(|id| own.table.get(id).is_some());
             if let Some(me) = own.table.myself() {
                 next.pods.insert(me.id, policy.me.ordinal);
             }
@@ -201,6 +205,18 @@ impl Memory {
             places.retain(|_, place| seen.now - place.at <= PLACE_KEPT);
         }
         self.places.retain(|_, places| !places.is_empty());
+    }
+
+    fn learn_versions(&mut self) {
+        for answer in self.answers.values() {
+            if let PeerRedis::Up(facts) = &answer.redis {
+                if facts.version.has_slot_ranges() {
+                    self.modern.insert(facts.id);
+                } else {
+                    self.modern.remove(&facts.id);
+                }
+            }
+        }
     }
 
     /// After twice the node timeout a dead node carries a flag, so only a young Redis is in doubt.

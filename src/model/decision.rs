@@ -148,8 +148,8 @@ pub enum Action {
     Hasten {
         /// Milliseconds to set.
         short_ms: u64,
-        /// One of the own slots, none of which is being moved.
-        slot: u16,
+        /// What has the state judged.
+        nudge: Nudge,
         /// Milliseconds to set afterwards.
         restore_ms: u64,
     },
@@ -157,6 +157,16 @@ pub enum Action {
     RestoreNodeTimeout(u64),
     /// Write the agent's file on the volume.
     Remember(VolumeNote),
+}
+
+/// What has a Redis judge the cluster's state at once, and otherwise changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// Call this slot stable, an own one while none is being moved.
+    StableSlot(u16),
+    /// Turn `cluster-replica-no-failover`, which means nothing on a master, over and back to this,
+    /// the configured value.
+    NoFailover(bool),
 }
 
 impl Action {
@@ -192,11 +202,15 @@ impl fmt::Display for Action {
             Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
             Action::Hasten {
                 short_ms,
+                nudge,
                 restore_ms,
-                ..
             } => write!(
                 f,
-                "set cluster-node-timeout to {short_ms} ms for a moment, then to {restore_ms} ms"
+                "set cluster-node-timeout to {short_ms} ms for a moment{}, then to {restore_ms} ms",
+                match nudge {
+                    Nudge::StableSlot(_) => "",
+                    Nudge::NoFailover(_) => " and cluster-replica-no-failover over and back",
+                }
             ),
             Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
             Action::Remember(note) => write!(

@@ -150,6 +150,18 @@ impl Version {
     pub fn has_slot_ranges(&self) -> bool {
         self.redis >= (7, 0, 0)
     }
+
+    /// Redis 7.0 tells its hostname in longer packets of the cluster bus, and to everybody. Later ones
+    /// tell who has shown that it understands them.
+    pub fn hostname_reaches_all(&self) -> bool {
+        self.has_slot_ranges() && self.redis < (7, 2, 0)
+    }
+
+    /// From Valkey 8.0 a master hands SETSLOT to its replicas first, and serves nothing more of that
+    /// connection until they have confirmed it, for up to 2 s.
+    pub fn setslot_waits(&self) -> bool {
+        self.valkey.is_some_and(|valkey| valkey >= (8, 0, 0))
+    }
 }
 
 impl fmt::Display for Version {
@@ -182,7 +194,13 @@ mod tests {
     fn valkey_is_known_by_its_own_version() {
         let facts = facts("redis_version:7.2.4\r\nvalkey_version:9.1.2\r\n");
         assert_eq!(facts.version.to_string(), "valkey 9.1.2");
-        assert!(facts.version.has_slot_ranges());
+        assert!(facts.version.has_slot_ranges() && facts.version.setslot_waits());
+        let redis = super::parse_version("9.1.2");
+        let redis = Version {
+            redis,
+            valkey: None,
+        };
+        assert!(!redis.setslot_waits());
     }
 
     #[test]

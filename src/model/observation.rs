@@ -2,7 +2,7 @@
 //! nothing here says what it means.
 
 use crate::model::identity::NodeId;
-use crate::model::info::ServerFacts;
+use crate::model::info::{ServerFacts, Version};
 use crate::model::node_table::{NodeTable, NodesConf};
 use crate::model::peers::PeersSeen;
 use crate::model::slots::SlotSet;
@@ -107,6 +107,8 @@ pub struct ClusterConfig {
     pub announce_nodename: Option<String>,
     /// `cluster-node-timeout`, in milliseconds.
     pub node_timeout_ms: Option<u64>,
+    /// `cluster-replica-no-failover`.
+    pub replica_no_failover: Option<bool>,
 }
 
 /// nodes.conf on the volume.
@@ -147,6 +149,8 @@ pub enum PeerRedis {
 pub struct PeerFacts {
     /// Its node ID.
     pub id: NodeId,
+    /// Which server it is.
+    pub version: Version,
     /// Which start of which process it is: two at once with one node ID are a clone (S10).
     pub run_id: String,
     /// Its cluster bus port.

@@ -82,6 +82,7 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
         .ok_or_else(|| Silence::Garbled("a table without itself".to_owned()))?;
     Ok(PeerFacts {
         id: me.id,
+        version: server.version,
         run_id: server.run_id.clone(),
         bus_port: me
             .address
@@ -139,6 +140,7 @@ fn cluster_config(answer: &Value) -> Option<ClusterConfig> {
         announce_hostname: get("cluster-announce-hostname"),
         announce_nodename: get("cluster-announce-human-nodename"),
         node_timeout_ms: get("cluster-node-timeout").and_then(|value| value.parse().ok()),
+        replica_no_failover: get("cluster-replica-no-failover").map(|value| value == "yes"),
     })
 }
 

@@ -24,6 +24,7 @@ use crate::{
     process::{Process, STOP_DEADLINE},
     server::Server,
     split, wait,
+    writes::SlowLog,
 };
 
 /// The port of every agent's HTTP. Not 8080: a server at `0.0.0.0:8080`, which many a machine has,
@@ -87,6 +88,7 @@ pub struct Pod {
     address: Mutex<IpAddr>,
     settings: Mutex<Settings>,
     link: Link,
+    pub(crate) slow_log: tokio::sync::Mutex<SlowLog>,
 }
 
 impl Pod {
@@ -118,6 +120,7 @@ impl Pod {
             address: Mutex::new(address),
             settings: Mutex::new(settings),
             link: Link::default(),
+            slow_log: tokio::sync::Mutex::default(),
         })
     }
 

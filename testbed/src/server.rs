@@ -1,6 +1,7 @@
-//! Which server a `redis-server` program is: what it is called and which version.
+//! Which server a `redis-server` program is: what it is called, which version, and what that
+//! version lacks. And which servers there are to test against.
 //!
-//! Does not: run a server for use; see `pod`.
+//! Does not: run a server for use (see `pod`), or fetch one (`scripts/servers` does).
 
 use std::{
     path::{Path, PathBuf},
@@ -54,6 +55,55 @@ impl Server {
         })
     }
 
+    /// The servers to test against: those that the environment variable `SERVERS` names, in its
+    /// order, else [`Server::installed`] alone. `SERVERS` is `all`, or names (`redis-6.0`) and
+    /// paths separated by spaces. A name is fetched by `scripts/servers` when it is not there yet.
+    ///
+    /// # Errors
+    /// When one of them is not to be had or does not run.
+    pub fn all() -> Result<Vec<Self>> {
+        let wanted = std::env::var("SERVERS").unwrap_or_default();
+        if wanted.trim().is_empty() {
+            return Ok(vec![Self::installed()?]);
+        }
+        let mut servers = Vec::new();
+        for word in wanted.split_whitespace() {
+            let programs = match word.contains('/') {
+                true => vec![PathBuf::from(word)],
+                false => fetched(word)?,
+            };
+            for program in programs {
+                servers.push(Self::at(&program)?);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Its short name as in `SERVERS`: `redis-7.0`, `valkey-9.1`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let (major, minor, _) = self.version;
+        format!("{}-{major}.{minor}", self.name.to_lowercase())
+    }
+
+    /// Whether `CLUSTER ADDSLOTSRANGE` and announced hostnames exist.
+    #[must_use]
+    pub fn has_slot_ranges(&self) -> bool {
+        self.version >= (7, 0, 0)
+    }
+
+    /// Whether there can be more than one database in cluster mode (`cluster-databases`).
+    #[must_use]
+    pub fn has_cluster_databases(&self) -> bool {
+        self.name == "Valkey" && self.version >= (9, 0, 0)
+    }
+
+    /// Whether `INFO commandstats` tells `CLUSTER MEET` from other `CLUSTER` commands.
+    #[must_use]
+    pub fn counts_subcommands(&self) -> bool {
+        self.version >= (7, 0, 0)
+    }
+
     /// Whether the option `bind-source-addr` exists; before it, outgoing connections came from
     /// the first address of `bind`.
     #[must_use]
@@ -78,6 +128,22 @@ fn parse_version(text: &str) -> Option<(String, (u32, u32, u32))> {
     ))
 }
 
+/// The programs that `scripts/servers` has for a name, or for `all`.
+fn fetched(name: &str) -> Result<Vec<PathBuf>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("scripts/servers");
+    let output = Command::new(&script)
+        .arg(name)
+        .output()
+        .with_context(|| format!("run {}", script.display()))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("{} {name}: {}", script.display(), why.trim());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let paths = text.lines().filter_map(|line| line.splitn(3, ' ').nth(2));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
 /// The absolute path of a program given by path or by name.
 ///
 /// # Errors
@@ -100,7 +166,17 @@ pub fn find_program(program: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_version;
+    use super::{Server, parse_version};
+
+    #[test]
+    fn the_label_is_the_name_in_servers() {
+        let server = Server {
+            program: "/x".into(),
+            name: "Valkey".to_owned(),
+            version: (9, 1, 2),
+        };
+        assert_eq!(server.label(), "valkey-9.1");
+    }
 
     #[test]
     fn versions_are_read() {

@@ -2,14 +2,15 @@
 //! silence.
 //!
 //! From `INFO commandstats`, so since each Redis started, rejected and failed calls included.
-//! Does not: tell who sent them (a test's own count too), and needs subcommand statistics, which
-//! Redis has since 7.0.
+//! Before 7.0 that does not tell `CLUSTER MEET` from `CLUSTER NODES`; there it is the slow log, told
+//! to hold every command (see `pod::programs`), which leaves rejected calls out.
+//! Does not: tell who sent them (a test's own count too).
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::{Testbed, truth, wait};
+use crate::{Pod, Testbed, truth, wait};
 
 /// What an agent could send that changes something.
 const WRITES: [&str; 27] = [
@@ -95,31 +96,33 @@ impl Testbed {
     /// The writes received so far; a Redis that does not answer is left out.
     ///
     /// # Errors
-    /// When a server is too old to count subcommands.
+    /// When a slow log did not hold everything since the last look.
     pub async fn writes_seen(&self) -> Result<Writes> {
         let mut writes = Writes::default();
         for pod in self.pods() {
-            let server = pod.settings().server;
-            if server.version < (7, 0, 0) {
-                bail!(
-                    "{} {:?} does not count subcommands",
-                    server.name,
-                    server.version
-                );
-            }
-            let Ok(text) = pod
-                .command::<String>(&["INFO", "server", "commandstats"])
-                .await
-            else {
+            let by_statistics = pod.settings().server.counts_subcommands();
+            let question: &[&str] = match by_statistics {
+                true => &["INFO", "server", "commandstats"],
+                // More than one section came with 7.0 too.
+                false => &["INFO", "server"],
+            };
+            let Ok(text) = pod.command::<String>(question).await else {
                 continue;
             };
             let fields = truth::fields(&text);
             let run = fields.get("run_id").cloned().unwrap_or_default();
-            let calls = WRITES.into_iter().filter_map(|command| {
-                let stats = fields.get(&format!("cmdstat_{command}"))?;
-                Some((command.to_owned(), received(stats)))
-            });
-            writes.by_pod.insert(pod.ordinal, (run, calls.collect()));
+            let calls = if by_statistics {
+                let calls = WRITES.into_iter().filter_map(|command| {
+                    let stats = fields.get(&format!("cmdstat_{command}"))?;
+                    Some((command.to_owned(), received(stats)))
+                });
+                calls.collect()
+            } else {
+                let mut slow_log = pod.slow_log.lock().await;
+                slow_log.read(&pod, &run).await?;
+                slow_log.calls.clone()
+            };
+            writes.by_pod.insert(pod.ordinal, (run, calls));
         }
         Ok(writes)
     }
@@ -139,6 +142,80 @@ impl Testbed {
             }
         })
         .await
+    }
+}
+
+impl Pod {
+    /// Begins [`Testbed::writes_seen`] anew for this Redis, after writes of the test's own.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn forget_writes(&self) -> Result<()> {
+        self.command::<()>(&["CONFIG", "RESETSTAT"]).await?;
+        if !self.settings().server.counts_subcommands() {
+            let info: String = self.command(&["INFO", "server"]).await?;
+            let run_id = truth::fields(&info).remove("run_id").unwrap_or_default();
+            let mut slow_log = self.slow_log.lock().await;
+            slow_log.read(self, &run_id).await?;
+            slow_log.calls.clear();
+        }
+        Ok(())
+    }
+}
+
+/// One entry of the slow log: its number, and the command. Time, duration and client follow.
+type Entry = (u64, i64, i64, Vec<String>, String, String);
+
+/// What one Redis's slow log has shown so far.
+#[derive(Debug, Default)]
+pub(crate) struct SlowLog {
+    run_id: String,
+    /// The first entry not yet read; they are numbered from 0 at every start.
+    next: u64,
+    calls: BTreeMap<String, u64>,
+}
+
+impl SlowLog {
+    /// Reads what is new, in growing bites, because the log is given out from its newest end.
+    async fn read(&mut self, pod: &Pod, run_id: &str) -> Result<()> {
+        if self.run_id != run_id {
+            *self = Self {
+                run_id: run_id.to_owned(),
+                ..Self::default()
+            };
+        }
+        let mut count = 64_u64;
+        loop {
+            let words = ["SLOWLOG", "GET", &count.to_string()];
+            let entries: Vec<Entry> = pod.command(&words).await?;
+            let oldest = entries.last().context("an empty slow log")?.0;
+            if oldest <= self.next {
+                self.take(&entries);
+                return Ok(());
+            }
+            ensure!(
+                u64::try_from(entries.len())? == count,
+                "{}: the slow log has lost entries from {} to {oldest}",
+                pod.name,
+                self.next
+            );
+            count *= 4;
+        }
+    }
+
+    fn take(&mut self, entries: &[Entry]) {
+        let news = entries.iter().filter(|entry| entry.0 >= self.next);
+        for (_, _, _, words, ..) in news {
+            let mut words = words.iter().map(|word| word.to_lowercase());
+            let command = words.next().unwrap_or_default();
+            let with_second = format!("{command}|{}", words.next().unwrap_or_default());
+            for name in [command, with_second] {
+                if WRITES.contains(&name.as_str()) {
+                    *self.calls.entry(name).or_default() += 1;
+                }
+            }
+        }
+        self.next = entries.first().map_or(self.next, |newest| newest.0 + 1);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testbed::{Ending, Testbed, wait};
+use testbed::{Ending, Pod, Testbed, wait};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -17,9 +17,10 @@ async fn form(bed: &Testbed) -> Result<()> {
             .await?;
         let first = 16384 * pod.ordinal / pods.len();
         let last = 16384 * (pod.ordinal + 1) / pods.len() - 1;
-        let range = [first.to_string(), last.to_string()];
-        pod.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])
-            .await?;
+        add_slots(pod, first, last).await?;
+    }
+    // Only now: an epoch is given to nodes that know nobody.
+    for pod in &pods {
         for peer in &pods {
             let (ip, port) = (peer.address().to_string(), peer.redis_address().port());
             pod.command::<()>(&["CLUSTER", "MEET", &ip, &port.to_string()])
@@ -27,6 +28,16 @@ async fn form(bed: &Testbed) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn add_slots(pod: &Pod, first: usize, last: usize) -> Result<()> {
+    // Not as a range: ADDSLOTSRANGE came with 7.0.
+    let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+    let words: Vec<&str> = ["CLUSTER", "ADDSLOTS"]
+        .into_iter()
+        .chain(slots.iter().map(String::as_str))
+        .collect();
+    pod.command::<()>(&words).await
 }
 
 #[tokio::test]
@@ -177,9 +188,7 @@ async fn replicas_are_judged() -> Result<()> {
     let (master, replica) = (bed.pod(0)?, bed.pod(1)?);
     master.redis_answers(SOON).await?;
     replica.redis_answers(SOON).await?;
-    master
-        .command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
-        .await?;
+    add_slots(&master, 0, 16383).await?;
     let ip = replica.address().to_string();
     master
         .command::<()>(&["CLUSTER", "MEET", &ip, "6379"])

@@ -130,6 +130,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
     )
         .prop_map(|(id, slots, master, knows, keys, epoch)| PeerFacts {
             id,
+            version: Version::default(),
             run_id: "r1".to_owned(),
             bus_port: 16379,
             master,
@@ -282,6 +283,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
                 announce_hostname: Some(String::new()),
                 announce_nodename: None,
                 node_timeout_ms: Some(timeout),
+                replica_no_failover: Some(false),
             }),
             table,
             state_ok,

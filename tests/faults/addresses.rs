@@ -94,6 +94,28 @@ async fn a_wrong_address_set_while_the_agent_was_away_is_put_right() -> Result<(
     bed.finish().await
 }
 
+/// Redis alone restarts, and has forgotten what it was told: the first attempt must do.
+#[tokio::test]
+async fn a_restarted_redis_is_told_its_names_at_the_first_attempt() -> Result<()> {
+    let (bed, _) = formed("announce-restart").await?;
+    let pod = bed.pod(4)?;
+    pod.redis.kill().await?;
+    says(&pod, "redis-unreachable", "").await?;
+    pod.start_redis().await?;
+    wait::until(LONG, "it announces its address again", async || {
+        let set: Vec<String> = pod
+            .command(&["CONFIG", "GET", "cluster-announce-ip"])
+            .await?;
+        ensure!(set.get(1) == Some(&pod.address().to_string()), "{set:?}");
+        Ok(())
+    })
+    .await?;
+    let log = log(&pod)?;
+    ensure!(!log.contains("no answer to"), "{log}");
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
 /// A formed cluster on IPv6 alone; `None`, with a line that says why, where this machine has none.
 async fn formed_on_ipv6(name: &str) -> Result<Option<(Testbed, Snapshot)>> {
     // Adding addresses takes root; without it this machine cannot show anything.

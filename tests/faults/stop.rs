@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Testbed, wait};
+use testbed::{Builder, Pod, Testbed, server::Server, wait};
 
 use crate::common::*;
 
@@ -85,28 +85,57 @@ async fn a_pod_whose_redis_never_answers_holds_everything_back() -> Result<()> {
     bed.finish().await
 }
 
+/// One by one, because the commands for ranges came with 7.0.
+async fn all_slots(pod: &Pod, command: &str) -> Result<()> {
+    let slots = (0..16384).map(|slot| slot.to_string());
+    let words: Vec<String> = ["CLUSTER".to_owned(), command.to_owned()]
+        .into_iter()
+        .chain(slots)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    pod.command::<()>(&words).await
+}
+
 /// Data from before, in one Redis that knows nobody: nobody forms over it.
 #[tokio::test]
 async fn a_single_key_in_one_redis_keeps_all_from_forming() -> Result<()> {
-    let bed = bed("one-key").build().await?;
+    one_key_in(bed("one-key"), "0").await
+}
+
+/// The same in another database, which Valkey has in cluster mode from 9.0.
+#[tokio::test]
+async fn a_single_key_in_another_database_keeps_all_from_forming() -> Result<()> {
+    let server = Server::installed()?;
+    if !server.has_cluster_databases() {
+        println!(
+            "skipped: {} has one database in cluster mode",
+            server.label()
+        );
+        return Ok(());
+    }
+    let bed = bed("one-key-db").redis_line("cluster-databases 16");
+    one_key_in(bed, "5").await
+}
+
+async fn one_key_in(bed: Builder, database: &str) -> Result<()> {
+    let bed = bed.build().await?;
     let odd = bed.pod(4)?;
     odd.start_redis().await?;
     odd.redis_answers(LONG).await?;
     // Slots are needed to write a key, and taken away again; the key stays.
     let slot: u16 = odd.command(&["CLUSTER", "KEYSLOT", "mine"]).await?;
-    odd.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
-        .await?;
+    all_slots(&odd, "ADDSLOTS").await?;
     wait::until(LONG, "a key is taken", async || {
+        odd.command::<()>(&["SELECT", database]).await?;
         odd.command::<()>(&["SET", "mine", "kept"]).await
     })
     .await?;
-    odd.command::<()>(&["CLUSTER", "DELSLOTSRANGE", "0", "16383"])
-        .await?;
+    all_slots(&odd, "DELSLOTS").await?;
     let keys: Vec<String> = odd
         .command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "9"])
         .await?;
     ensure!(keys == ["mine"], "{keys:?}");
-    odd.command::<()>(&["CONFIG", "RESETSTAT"]).await?;
+    odd.forget_writes().await?;
 
     for pod in bed.pods() {
         bed.publish(&pod);

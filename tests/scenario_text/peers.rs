@@ -1,6 +1,6 @@
 //! `peer` lines: what the Redis and the agent of a pod have answered in this round.
 
-use super::world::{World, node_id, number};
+use super::world::{World, node_id, number, version};
 use redis_sidecar::model::observation::{
     PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Silence, Stage,
 };
@@ -54,6 +54,7 @@ impl World {
             at: self.now,
             facts: PeerFacts {
                 id,
+                version: self.facts.server.version,
                 run_id: if ordinal == self.policy.me.ordinal {
                     self.facts.server.run_id.clone()
                 } else {
@@ -62,7 +63,7 @@ impl World {
                 bus_port: 16379,
                 master: None,
                 slots: SlotSet::default(),
-                epoch: u64::from(ordinal) + 1,
+                epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 keys: 0,
             },
@@ -112,6 +113,7 @@ impl World {
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
             ("keys", keys) => facts.keys = number(keys)?,
+            ("version", text) => facts.version = version(text)?,
             ("run", run_id) => facts.run_id = run_id.to_owned(),
             ("epoch", epoch) => facts.epoch = number(epoch)?,
             ("bus", port) => facts.bus_port = number(port)?,

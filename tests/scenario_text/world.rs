@@ -2,6 +2,7 @@
 
 mod own_redis;
 
+pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
@@ -66,6 +67,7 @@ impl World {
             announce_hostname: Some(policy.hostname.clone()),
             announce_nodename: None,
             node_timeout_ms: Some(5000),
+            replica_no_failover: Some(false),
         };
         Ok(World {
             volume: Volume::Blank,

@@ -51,6 +51,10 @@ impl Pod {
         if settings.server.has_bind_source() {
             writeln!(conf, "bind-source-addr {ip}")?;
         }
+        if !settings.server.counts_subcommands() {
+            // Every command is slow enough, for `writes`.
+            conf.push_str("slowlog-log-slower-than 0\nslowlog-max-len 500000\n");
+        }
         if let Some(password) = &settings.password {
             writeln!(
                 conf,

@@ -72,10 +72,9 @@ impl World {
             "run" => facts.server.run_id = value.to_owned(),
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
-            "version" => {
-                let mut parts = value.split('.').map(number::<u16>);
-                let mut next = || parts.next().ok_or("three numbers".to_owned())?;
-                facts.server.version.redis = (next()?, next()?, next()?);
+            "version" => facts.server.version = version(value)?,
+            "no-failover" => {
+                config.replica_no_failover = (value != "unknown").then_some(value == "yes");
             }
             "timeout" => config.node_timeout_ms = Some(number(value)?),
             "announce-ip" => config.announce_ip = text(value),
@@ -101,8 +100,9 @@ impl World {
                         ""
                     };
                     let (slots, master) = self.planned(ordinal);
+                    let epoch = self.policy.expected() - ordinal;
                     let line = match master {
-                        None => format!("p{ordinal} {me}master {slots} epoch={}", ordinal + 1),
+                        None => format!("p{ordinal} {me}master {slots} epoch={epoch}"),
                         Some(master) => format!("p{ordinal} {me}slave of=p{master}"),
                     };
                     self.read_table_line(&line.split(' ').collect::<Vec<_>>())?;
@@ -162,4 +162,25 @@ impl World {
         let id = node_id(id);
         format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 {pong} {epoch} {link}{slots}\n")
     }
+}
+
+/// `7.0.15` or `valkey-8.0.1`.
+pub(crate) fn version(text: &str) -> Result<Version, String> {
+    let (valkey, text) = match text.strip_prefix("valkey-") {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let mut parts = text.split('.').map(number::<u16>);
+    let mut next = || parts.next().ok_or("three numbers".to_owned())?;
+    let numbers = (next()?, next()?, next()?);
+    Ok(match valkey {
+        true => Version {
+            redis: (7, 2, 4),
+            valkey: Some(numbers),
+        },
+        false => Version {
+            redis: numbers,
+            valkey: None,
+        },
+    })
 }
