@@ -7,6 +7,7 @@
 
 use crate::model::identity::NodeId;
 use crate::model::slots::{SLOT_COUNT, SlotSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -213,12 +214,23 @@ impl FromStr for NodeTable {
     type Err = TableError;
 
     fn from_str(text: &str) -> Result<Self, TableError> {
-        let mut nodes = Vec::new();
+        let mut nodes: Vec<NodeEntry> = Vec::new();
+        let mut ids = BTreeSet::new();
+        let mut has_myself = false;
         for (i, line) in text.lines().enumerate() {
-            if !line.trim().is_empty() {
-                let at = |what| TableError::Line { line: i + 1, what };
-                nodes.push(parse_entry(line).map_err(at)?);
+            if line.trim_ascii().is_empty() {
+                continue;
             }
+            let at = |what| TableError::Line { line: i + 1, what };
+            let node = parse_entry(line).map_err(at)?;
+            // Redis never prints these: the text is of two tables, one written over the other.
+            if !ids.insert(node.id) {
+                return Err(at("the node ID of an earlier line"));
+            }
+            if node.flags.myself() && std::mem::replace(&mut has_myself, true) {
+                return Err(at("a second node that is myself"));
+            }
+            nodes.push(node);
         }
         Ok(NodeTable { nodes })
     }
@@ -238,9 +250,10 @@ impl FromStr for NodesConf {
         if words.next() != Some("vars") {
             return Err(TableError::NoVars);
         }
-        let (mut current_epoch, mut last_vote_epoch) = (0, 0);
-        while let (Some(key), Some(value)) = (words.next(), words.next()) {
-            let value = value.parse().map_err(|_| TableError::NoVars)?;
+        let (mut current_epoch, mut last_vote_epoch) = (None, None);
+        while let Some(key) = words.next() {
+            let value = words.next().and_then(|value| value.parse().ok());
+            let value = Some(value.ok_or(TableError::NoVars)?);
             match key {
                 "currentEpoch" => current_epoch = value,
                 "lastVoteEpoch" => last_vote_epoch = value,
@@ -249,8 +262,8 @@ impl FromStr for NodesConf {
         }
         Ok(NodesConf {
             table: nodes.parse()?,
-            current_epoch,
-            last_vote_epoch,
+            current_epoch: current_epoch.ok_or(TableError::NoVars)?,
+            last_vote_epoch: last_vote_epoch.ok_or(TableError::NoVars)?,
         })
     }
 }
