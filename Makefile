@@ -6,8 +6,11 @@ STATIC := $(TARGET_DIR)/$(TARGET)/release/redis-sidecar
 PODS ?= 6
 MASTERS ?= 3
 
+# How long `make fuzz` plays fresh seeds.
+MINUTES ?= 10
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint release redis-server
+.PHONY: help demo test fuzz bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +21,9 @@ demo: redis-server release ## Watch a cluster form on this machine, without Kube
 
 test: redis-server ## Run every test, also those with real Redis servers.
 	cargo test --workspace --no-fail-fast
+
+fuzz: ## Play fresh seeds against the parsers and the HTTP side (MINUTES=10).
+	FUZZ_MINUTES=$(MINUTES) cargo test --test fuzz -- --nocapture
 
 bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
 	AGENT=$(STATIC) cargo run --release --package testbed --bin bench
