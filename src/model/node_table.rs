@@ -5,7 +5,7 @@
 //! 4.0, `,hostname` from 7.0, `,,shard-id=..` and the like from 7.2. Unknown flags and keys are
 //! kept and printed back.
 
-use crate::model::identity::NodeId;
+use crate::model::identity::{NodeId, plain_number};
 use crate::model::slots::{SLOT_COUNT, SlotSet};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -323,14 +323,14 @@ fn parse_address(word: &str) -> Result<NodeAddress, &'static str> {
         None => (word, None),
     };
     let (client, bus_port) = match endpoint.split_once('@') {
-        Some((client, bus)) => (client, Some(bus.parse().map_err(|_| "no bus port")?)),
+        Some((client, bus)) => (client, Some(plain_number(bus).ok_or("no bus port")?)),
         None => (endpoint, None),
     };
     // The last colon: an IPv6 host is printed without brackets.
     let (host, port) = client.rsplit_once(':').ok_or("no port in the address")?;
     Ok(NodeAddress {
         host: host.to_owned(),
-        port: port.parse().map_err(|_| "the port is no number")?,
+        port: plain_number(port).ok_or("the port is no number")?,
         bus_port,
         extra,
     })
@@ -338,7 +338,7 @@ fn parse_address(word: &str) -> Result<NodeAddress, &'static str> {
 
 fn parse_range(word: &str) -> Result<(u16, u16), &'static str> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
-    let slot = |text: &str| text.parse().map_err(|_| "a slot is no number");
+    let slot = |text: &str| plain_number(text).ok_or("a slot is no number");
     let (first, last): (u16, u16) = (slot(first)?, slot(last)?);
     if first > last || last >= SLOT_COUNT {
         return Err("a slot range is not within 0-16383");

@@ -145,9 +145,19 @@ fn raw_requests() {
             };
             let http = answer.is_empty() || answer.starts_with(b"HTTP/1.");
             prop_assert!(http, "{}", String::from_utf8_lossy(&answer));
+            // A machine in a hurry may take longer than these short limits: one of the next is heard.
             let probe = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
-            let alive = runtime.block_on(exchange(address, &[probe]));
-            prop_assert!(alive.starts_with(b"HTTP/1.1 200"), "the next probe");
+            let probes = [probe];
+            let alive = runtime.block_on(async {
+                let asking = async {
+                    while !exchange(address, &probes)
+                        .await
+                        .starts_with(b"HTTP/1.1 200")
+                    {}
+                };
+                tokio::time::timeout(BOUND, asking).await
+            });
+            prop_assert!(alive.is_ok(), "no probe is answered any more");
             Ok(())
         },
     );

@@ -79,6 +79,19 @@ fn a_text_of_two_tables_is_none() {
 }
 
 #[test]
+fn a_number_that_redis_would_not_print_is_none() {
+    for (whole, damaged) in [
+        ("0-5460", "0-05460"),
+        ("0-5460", "+0-5460"),
+        (":6379@16379 ", ":06379@16379 "),
+        (":6379@16379 ", ":6379@+16379 "),
+    ] {
+        let text = REDIS_7_0.replace(whole, damaged);
+        assert!(text.parse::<NodeTable>().is_err(), "{damaged}");
+    }
+}
+
+#[test]
 fn a_last_line_without_both_epochs_is_torn() {
     for vars in [
         "vars",
