@@ -85,6 +85,34 @@ fn no_file_is_too_long() {
     }
 }
 
+/// Somebody looks a code up at night: it is there, once, and nothing there has been renamed since.
+#[test]
+fn every_reason_has_its_place_in_operating_md() {
+    use redis_sidecar::model::reason::ReasonCode;
+    let text = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let headings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .collect();
+    let mut sorted = headings.clone();
+    sorted.sort_unstable();
+    let mut codes: Vec<&str> = ReasonCode::ALL.iter().map(|code| code.as_str()).collect();
+    codes.sort_unstable();
+    assert_eq!(sorted, codes, "headings (left) and codes (right)");
+    for (code, section) in headings.iter().zip(text.split("\n### ").skip(1)) {
+        for part in ["- **Meanwhile:** ", "- **You:** "] {
+            assert!(section.contains(part), "{code} lacks {part}");
+        }
+    }
+    for link in text.split("](#").skip(1) {
+        let anchor = link.split(')').next().unwrap();
+        assert!(
+            headings.contains(&anchor),
+            "a link to {anchor}, which is not there"
+        );
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
