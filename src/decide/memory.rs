@@ -13,6 +13,10 @@ use std::time::Duration;
 /// How long an answer counts as what answers there now (S1: within the last second).
 pub const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a pod that was verified counts as known to be there, for the order in which pods are
+/// asked and for words alone: no action rests on it.
+const KNOWN: Duration = Duration::from_secs(30);
+
 /// Redis's own default, where its configuration cannot be read.
 const NODE_TIMEOUT_MS: u64 = 15_000;
 
@@ -23,6 +27,12 @@ pub struct Memory {
     pub answers: BTreeMap<SocketAddr, PeerAnswer>,
     /// When an address about which there was a doubt was last asked.
     pub asked: BTreeMap<SocketAddr, Moment>,
+    /// How many times in a row an address gave no answer in time.
+    pub in_vain: BTreeMap<SocketAddr, u32>,
+    /// When each ordinal was last verified, its stage known; none longer ago than [`KNOWN`].
+    pub verified: BTreeMap<u32, Moment>,
+    /// How the rule of the doubts shares what there is with all the others that ask.
+    pub asking: Asking,
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
@@ -50,6 +60,17 @@ pub struct Memory {
     pub forming_since: Option<Moment>,
 }
 
+/// Where this pod is in asking all expected pods at once, again and again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// Since when all of them are known to be there.
+    pub since: Option<Moment>,
+    /// Until when nobody is asked, so that others get their answers.
+    pub rest_until: Option<Moment>,
+    /// How many such rests there have been.
+    pub rests: u32,
+}
+
 impl Memory {
     /// The memory with this round's facts in it and what has aged left out.
     pub fn learn(&self, policy: &Policy, seen: &Observation) -> Memory {
@@ -64,6 +85,16 @@ impl Memory {
         );
         next.asked
             .retain(|_, at| seen.now - *at < Duration::from_secs(60));
+        for (socket, answer) in &seen.answers {
+            if answer.gave_no_answer_in_time() {
+                *next.in_vain.entry(*socket).or_default() += 1;
+            } else {
+                next.in_vain.remove(socket);
+            }
+        }
+        let asked = &next.asked;
+        next.in_vain.retain(|socket, _| asked.contains_key(socket));
+        next.verified.retain(|_, at| seen.now - *at < KNOWN);
         next.written
             .retain(|_, (at, _)| seen.now - *at < Duration::from_secs(600));
 
@@ -110,6 +141,10 @@ impl Memory {
                 Ok(peer) => {
                     self.pods.insert(peer.facts.id, peer.ordinal);
                     self.foreign.remove(&peer.facts.id);
+                    if peer.knows_its_stage() {
+                        let at = self.verified.entry(peer.ordinal).or_default();
+                        *at = answer.at.max(*at);
+                    }
                 }
                 Err(Unverified::Foreign { cluster, id }) => {
                     foreign.insert(id, (cluster, *socket));

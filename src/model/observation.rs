@@ -133,6 +133,13 @@ pub struct PeerAnswer {
     pub agent: PeerAgent,
 }
 
+impl PeerAnswer {
+    /// Whether the Redis there was slower than the deadline, and not only unwilling or away.
+    pub fn gave_no_answer_in_time(&self) -> bool {
+        matches!(self.redis, PeerRedis::Silent(Silence::TimedOut))
+    }
+}
+
 /// The Redis at an asked address.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerRedis {
