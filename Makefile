@@ -25,8 +25,8 @@ test: redis-server ## Run every test, also those with real Redis servers.
 fuzz: ## Play fresh seeds against the parsers and the HTTP side (MINUTES=10).
 	FUZZ_MINUTES=$(MINUTES) cargo test --test fuzz -- --nocapture
 
-bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
-	AGENT=$(STATIC) cargo run --release --package testbed --bin bench
+bench: redis-server release ## Measure, side by side with redis-cli (ROWS=form-6,idle: some alone).
+	ROWS=$(ROWS) AGENT=$(STATIC) cargo run --release --package testbed --bin bench
 
 lint: ## Check formatting and lints.
 	cargo fmt --all --check

@@ -2,7 +2,7 @@
 
 use super::form;
 use super::memory::Asking;
-use super::plan::Plan;
+use super::plan::{FEW, Plan};
 use super::scene::{Peer, Scene};
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{PeerAnswer, Stage};
@@ -18,8 +18,6 @@ const UNDISTURBED: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_millis(500);
 /// The first wait for who gave no answer in time, doubled with each further answer that is missed.
 const IN_VAIN: Duration = Duration::from_millis(100);
-/// So few pods need no consideration before they are verified.
-const FEW: u32 = 12;
 
 /// What grows with the number of pods, so that a small cluster is as quick as it can be: for each
 /// expected pod, and for each beyond a few.
@@ -32,7 +30,7 @@ mod each {
     /// The longest rest.
     pub(super) const REST_MAX: Duration = Duration::from_millis(100);
     /// The longest wait for who gives no answer in time.
-    pub(super) const IN_VAIN_MAX: Duration = Duration::from_millis(40);
+    pub(super) const IN_VAIN_MAX: Duration = Duration::from_millis(100);
     /// Between two questions to somebody who answers and is not verified yet.
     pub(super) const POLITE: Duration = Duration::from_millis(2);
 }

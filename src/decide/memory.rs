@@ -15,7 +15,7 @@ pub const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a pod that was verified counts as known to be there, for the order in which pods are
 /// asked and for words alone: no action rests on it.
-const KNOWN: Duration = Duration::from_secs(30);
+const KNOWN: Duration = Duration::from_secs(120);
 
 /// Redis's own default, where its configuration cannot be read.
 const NODE_TIMEOUT_MS: u64 = 15_000;
