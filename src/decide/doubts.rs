@@ -93,9 +93,10 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     }
     if joins || !missing.is_empty() {
         plan.memory_mut().asking = Asking::default();
-        let gap = (each::WAITING * scene.policy.expected()).min(each::WAITING_MAX);
+        let many = scene.policy.expected().saturating_sub(FEW);
+        let gap = (each::WAITING * many).min(each::WAITING_MAX);
         for socket in there.iter().flat_map(|ordinal| scene.sockets_of(*ordinal)) {
-            plan.ask(socket, gap.max(REFRESH.saturating_sub(plan.pace(scene))));
+            plan.ask(socket, gap + REFRESH.saturating_sub(plan.pace(scene)));
         }
         return;
     }

@@ -85,7 +85,7 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
         .filter(|k| !scene.peers.get(k).is_some_and(Peer::knows_its_stage))
         .collect();
     if !missing.is_empty() {
-        // Who was there a moment ago is only to be asked again; who is to be named is not there.
+        // Who was there a moment ago is only to be asked again; who is named, and waited for, is not.
         let verified = &scene.memory.verified;
         let (stale, gone): (Vec<u32>, Vec<u32>) =
             missing.iter().partition(|k| verified.contains_key(k));
@@ -97,7 +97,7 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
         } else {
             ""
         };
-        let blames: Vec<Option<u32>> = missing.into_iter().map(Some).collect();
+        let blames: Vec<Option<u32>> = named.into_iter().map(Some).collect();
         let message = format!("waiting for {}{hint}", names.join(", "));
         plan.block_on(ReasonCode::WaitingForPeers, message, &blames);
         if !scene

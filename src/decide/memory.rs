@@ -29,8 +29,9 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// How many times in a row an address gave no answer in time.
     pub in_vain: BTreeMap<SocketAddr, u32>,
-    /// When each ordinal was last verified, its stage known; none longer ago than [`KNOWN`].
-    pub verified: BTreeMap<u32, Moment>,
+    /// When and where each ordinal was last verified, its stage known; none longer ago than
+    /// [`KNOWN`], and none that has answered something else there since.
+    pub verified: BTreeMap<u32, (Moment, SocketAddr)>,
     /// How the rule of the doubts shares what there is with all the others that ask.
     pub asking: Asking,
     /// The ordinal last verified for each node ID. Also on the volume.
@@ -90,11 +91,12 @@ impl Memory {
                 *next.in_vain.entry(*socket).or_default() += 1;
             } else {
                 next.in_vain.remove(socket);
+                next.verified.retain(|_, (_, place)| place != socket);
             }
         }
         let asked = &next.asked;
         next.in_vain.retain(|socket, _| asked.contains_key(socket));
-        next.verified.retain(|_, at| seen.now - *at < KNOWN);
+        next.verified.retain(|_, (at, _)| seen.now - *at < KNOWN);
         next.written
             .retain(|_, (at, _)| seen.now - *at < Duration::from_secs(600));
 
@@ -142,8 +144,7 @@ impl Memory {
                     self.pods.insert(peer.facts.id, peer.ordinal);
                     self.foreign.remove(&peer.facts.id);
                     if peer.knows_its_stage() {
-                        let at = self.verified.entry(peer.ordinal).or_default();
-                        *at = answer.at.max(*at);
+                        self.verified.insert(peer.ordinal, (answer.at, *socket));
                     }
                 }
                 Err(Unverified::Foreign { cluster, id }) => {
