@@ -54,12 +54,15 @@ struct Pod {
     knows: BTreeSet<u32>,
     note: Option<VolumeNote>,
     due_ms: f64,
+    ready: bool,
 }
 
 /// All of them, and the one thing that they share.
 struct Crowd {
     shape: Shape,
     pods: Vec<Pod>,
+    /// A pod that Kubernetes has not created yet.
+    absent: Option<u32>,
     /// How long one question takes of what all share.
     question_ms: f64,
     free_at_ms: f64,
@@ -77,6 +80,7 @@ impl Crowd {
         Crowd {
             shape,
             pods: pods.collect(),
+            absent: None,
             question_ms,
             free_at_ms: 0.0,
             questions: 0,
@@ -87,7 +91,8 @@ impl Crowd {
     /// The next round of whoever is due next. Returns the time.
     fn round(&mut self) -> f64 {
         let due = |pod: &u32| self.pods[*pod as usize].due_ms;
-        let who = (0..self.shape.expected_pods()).min_by(|a, b| due(a).total_cmp(&due(b)));
+        let here = (0..self.shape.expected_pods()).filter(|pod| self.absent != Some(*pod));
+        let who = here.min_by(|a, b| due(a).total_cmp(&due(b)));
         let who = who.unwrap();
         let began = self.pods[who as usize].due_ms;
         let now = Moment(began as u64);
@@ -131,6 +136,7 @@ impl Crowd {
         pod.memory = memory;
         pod.ask = decision.ask;
         pod.stage = decision.stage;
+        pod.ready = decision.ready;
         pod.due_ms = ended + decision.next_round_in.as_secs_f64() * 1e3;
         began
     }
@@ -215,7 +221,8 @@ impl Crowd {
             current_epoch: me.epoch,
             offsets: BTreeMap::new(),
         };
-        let others = (0..self.shape.expected_pods()).map(|k| (k, vec![ip(k)]));
+        let here = (0..self.shape.expected_pods()).filter(|pod| self.absent != Some(*pod));
+        let others = here.map(|k| (k, vec![ip(k)]));
         Observation {
             now,
             own: OwnRedis::Up(Box::new(own)),
@@ -316,4 +323,22 @@ fn with_too_little_they_form_all_the_same() {
     let took_s = crowd.forms_within(40.0).unwrap();
     let (asked, lost) = (crowd.questions, crowd.lost);
     println!("{took_s:.2} s, {asked} questions, {lost} in vain");
+}
+
+/// Kubernetes creates the last pod only when all others are ready, and stay so.
+#[test]
+fn who_waits_for_a_pod_that_waits_for_it_is_ready_without_a_break() {
+    let mut crowd = Crowd::new(shape(15), 0.1);
+    let last = 29;
+    crowd.absent = Some(last);
+    while crowd.round() < 4_000.0 {}
+    while crowd.round() < 15_000.0 {
+        let unready = |k: &u32| !crowd.pods[*k as usize].ready;
+        let unready: Vec<u32> = (0..last).filter(unready).collect();
+        assert!(unready.is_empty(), "{unready:?}");
+    }
+    crowd.absent = None;
+    crowd.pods[last as usize].due_ms = 15_000.0;
+    let took_s = crowd.forms_within(20.0).unwrap();
+    assert_eq!(crowd.formed(), 30, "{took_s:.2} s");
 }
