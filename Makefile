@@ -6,8 +6,11 @@ STATIC := $(TARGET_DIR)/$(TARGET)/release/redis-sidecar
 PODS ?= 6
 MASTERS ?= 3
 
+# How long `make fuzz` plays fresh seeds.
+MINUTES ?= 10
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix bench lint release redis-server
+.PHONY: help demo test matrix fuzz bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +29,11 @@ endif
 matrix: ## Run the tests with each server that is supported, fetching it where it is missing.
 	scripts/matrix
 
-bench: redis-server release ## Measure, side by side with redis-cli; prints the table of docs/BENCHMARKS.md.
-	AGENT=$(STATIC) cargo run --release --package testbed --bin bench
+fuzz: ## Play fresh seeds against the parsers and the HTTP side (MINUTES=10).
+	FUZZ_MINUTES=$(MINUTES) cargo test --test fuzz -- --nocapture
+
+bench: redis-server release ## Measure, side by side with redis-cli (ROWS=form-6,idle: some alone).
+	ROWS=$(ROWS) AGENT=$(STATIC) cargo run --release --package testbed --bin bench
 
 lint: ## Check formatting and lints.
 	cargo fmt --all --check

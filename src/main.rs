@@ -6,6 +6,7 @@ use redis_sidecar::control_loop::{ControlLoop, Outlets};
 use redis_sidecar::publish::heartbeat::Heartbeat;
 use redis_sidecar::publish::http::{self, AppState};
 use redis_sidecar::publish::metrics::Counters;
+use redis_sidecar::publish::server;
 use redis_sidecar::publish::status::{Status, VERSION};
 use redis_sidecar::{logging, shutdown};
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ fn refuse(stop: &Stop) -> ExitCode {
 /// HTTP first, so that a port that is taken stops the start before anything is written; then the
 /// loop, until a signal. HTTP answers until the loop has ended.
 async fn run(config: Config) -> Result<(), String> {
-    let listener = http::bind(config.http_addr)
+    let listener = server::bind(config.http_addr)
         .await
         .map_err(|error| error.to_string())?;
     let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
@@ -70,19 +71,19 @@ async fn run(config: Config) -> Result<(), String> {
     let stopping =
         shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;
     let (stop_http, http_stops) = tokio::sync::oneshot::channel::<()>();
-    let server = http::serve(listener, http::router(state), async {
+    let serving = server::serve(listener, http::router(state), server::LIMITS, async {
         let _ = http_stops.await;
     });
-    let mut server = tokio::spawn(server);
+    let mut http_task = tokio::spawn(serving);
     tokio::select! {
         () = control_loop.run(stopping.clone().asked()) => {}
         () = stopping.overdue() => {}
-        ended = &mut server => return Err(format!("HTTP ended: {ended:?}")),
+        ended = &mut http_task => return Err(format!("HTTP ended: {ended:?}")),
     }
     // The server may have ended by itself a moment ago; then nobody hears it.
     let _ = stop_http.send(());
-    match server.await {
-        Ok(Ok(())) => Ok(()),
+    match http_task.await {
+        Ok(()) => Ok(()),
         ended => Err(format!("HTTP ended: {ended:?}")),
     }
 }

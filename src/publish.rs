@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod metrics;
 pub mod peer_role;
+pub mod server;
 pub mod snapshot;
 pub mod status;
 mod views;

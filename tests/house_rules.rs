@@ -85,6 +85,61 @@ fn no_file_is_too_long() {
     }
 }
 
+/// Somebody looks a code up at night: it is there, once, and nothing there has been renamed since.
+#[test]
+fn every_reason_has_its_place_in_operating_md() {
+    use redis_sidecar::model::reason::ReasonCode;
+    let text = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let headings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .collect();
+    let mut sorted = headings.clone();
+    sorted.sort_unstable();
+    let mut codes: Vec<&str> = ReasonCode::ALL.iter().map(|code| code.as_str()).collect();
+    codes.sort_unstable();
+    assert_eq!(sorted, codes, "headings (left) and codes (right)");
+    for (code, section) in headings.iter().zip(text.split("\n### ").skip(1)) {
+        for part in ["- **Meanwhile:** ", "- **You:** "] {
+            assert!(section.contains(part), "{code} lacks {part}");
+        }
+    }
+    for link in text.split("](#").skip(1) {
+        let anchor = link.split(')').next().unwrap();
+        assert!(
+            headings.contains(&anchor),
+            "a link to {anchor}, which is not there"
+        );
+    }
+}
+
+/// Each safety rule is told with its place in the code and its tests, and all of these are there.
+#[test]
+fn every_safety_rule_names_code_and_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/SAFETY.md")).unwrap();
+    let mut sections = text.split("\n## ").skip(1);
+    for number in 1..=14 {
+        let section = sections.next().unwrap();
+        assert_eq!(section.lines().next().unwrap(), format!("S{number}"));
+        for part in ["\nHeld: ", "\nTests: "] {
+            let (_, rest) = section.split_once(part).unwrap();
+            let paragraph = rest.lines().next().unwrap();
+            let words = paragraph.split('`').skip(1).step_by(2);
+            let named: Vec<&str> = words
+                .filter(|word| word.starts_with("src/") || word.starts_with("tests/"))
+                .collect();
+            assert!(!named.is_empty(), "S{number}{part}names nothing");
+            for word in named {
+                let (file, test) = word.split_once("::").unwrap_or((word, ""));
+                let code = std::fs::read_to_string(root().join(file));
+                let code = code.unwrap_or_else(|error| panic!("S{number}: {file}: {error}"));
+                let there = test.is_empty() || code.contains(&format!("fn {test}("));
+                assert!(there, "S{number}: no {test} in {file}");
+            }
+        }
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,9 +1,11 @@
 //! Whom to ask in the next round. A steady cluster gives no doubt, so nobody is asked.
 
-use super::plan::Plan;
+use super::form;
+use super::memory::Asking;
+use super::plan::{FEW, Plan};
 use super::scene::{Peer, Scene};
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::Stage;
+use crate::model::observation::{PeerAnswer, Stage};
 use crate::model::peers::DnsAnswer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +13,28 @@ use std::time::Duration;
 
 /// A verified peer is asked again before its answer gets too old to act on (S1: one second).
 const REFRESH: Duration = Duration::from_millis(900);
+/// How long all may be asked again and again before this pod gives way to others now and then.
+const UNDISTURBED: Duration = Duration::from_secs(3);
+/// The first rest; each is twice as long as the one before, and they differ from pod to pod.
+const REST: Duration = Duration::from_millis(500);
+/// The first wait for who gave no answer in time, doubled with each further answer that is missed.
+const IN_VAIN: Duration = Duration::from_millis(100);
+
+/// What grows with the number of pods, so that a small cluster is as quick as it can be: for each
+/// expected pod, and for each beyond a few.
+mod each {
+    use std::time::Duration;
+
+    /// While one is missing, until the others are asked again; not so rarely that they are forgotten.
+    pub(super) const WAITING: Duration = Duration::from_millis(200);
+    pub(super) const WAITING_MAX: Duration = Duration::from_secs(20);
+    /// The longest rest.
+    pub(super) const REST_MAX: Duration = Duration::from_millis(100);
+    /// The longest wait for who gives no answer in time.
+    pub(super) const IN_VAIN_MAX: Duration = Duration::from_millis(100);
+    /// Between two questions to somebody who answers and is not verified yet.
+    pub(super) const POLITE: Duration = Duration::from_millis(2);
+}
 
 /// This pod's name at another address may be its own second address, for ever.
 const ELSEWHERE: Duration = Duration::from_secs(5);
@@ -28,9 +52,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let me = scene.policy.me.ordinal;
 
     if scene.stage != Stage::Member {
-        for ordinal in scene.policy.expected_peers() {
-            wonder(scene, plan, scene.sockets_of(ordinal));
-        }
+        acquaint(scene, plan);
     }
     // Without the Service's own name, the names of those that are out of reach may still answer.
     let lost = |k: u32| !by_ordinal.get(&k).is_some_and(|node| node.healthy());
@@ -38,12 +60,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if unlisted && scene.policy.expected_peers().any(lost) {
         plan.ask_missing();
     }
-    let in_dns = scene
-        .seen
-        .dns
-        .addresses
-        .keys()
-        .filter(|ordinal| **ordinal != me);
+    let in_dns = scene.seen.dns.addresses.keys().filter(|ordinal| {
+        let acquainted = scene.stage != Stage::Member && **ordinal < scene.policy.expected();
+        **ordinal != me && !acquainted
+    });
     for ordinal in in_dns {
         let sockets = scene.sockets_of(*ordinal);
         let agrees = by_ordinal.get(ordinal).is_some_and(|node| {
@@ -73,6 +93,66 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     );
 }
 
+/// All expected pods, of which none may be left out before anything is formed, asked by each of them:
+/// for a hundred pods on a few cores that is more than can be answered. So nobody asks again those
+/// who are there while others are missing; who gives no answer in time is asked less and less often;
+/// and when all are there, who cannot have them all answer within a second gives way to others.
+fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
+    let now = scene.seen.now;
+    let expected: Vec<u32> = scene.policy.expected_peers().collect();
+    // Nothing waits for all of them any more: this pod joins.
+    let joins = form::somebody_is_member(scene);
+    let verified = &scene.memory.verified;
+    let (there, missing): (Vec<u32>, Vec<u32>) = expected
+        .iter()
+        .partition(|ordinal| verified.contains_key(ordinal));
+    for ordinal in missing.iter().chain(there.iter().filter(|_| joins)) {
+        wonder(scene, plan, scene.sockets_of(*ordinal));
+    }
+    if joins || !missing.is_empty() {
+        plan.memory_mut().asking = Asking::default();
+        let many = scene.policy.expected().saturating_sub(FEW);
+        let gap = (each::WAITING * many).min(each::WAITING_MAX);
+        for socket in there.iter().flat_map(|ordinal| scene.sockets_of(*ordinal)) {
+            plan.ask(socket, gap + REFRESH.saturating_sub(plan.pace(scene)));
+        }
+        return;
+    }
+    let Asking {
+        since,
+        rest_until,
+        rests,
+    } = plan.memory().asking;
+    if rest_until.is_some_and(|until| now < until) {
+        return;
+    }
+    let since = since.unwrap_or(now);
+    let strained = scene
+        .seen
+        .answers
+        .values()
+        .any(PeerAnswer::gave_no_answer_in_time);
+    let answered = expected.iter().all(|ordinal| {
+        let peer = scene.peers.get(ordinal);
+        peer.is_some_and(Peer::knows_its_stage)
+    });
+    plan.memory_mut().asking = Asking {
+        since: Some(since),
+        rest_until: None,
+        rests,
+    };
+    if strained || (answered && now - since > UNDISTURBED) {
+        let rest = (REST * 2_u32.pow(rests.min(10))).min(each::REST_MAX * scene.policy.expected());
+        let rest = rest / 2 + rest * (scene.policy.me.ordinal * 7919 % 64) / 64;
+        plan.memory_mut().asking.rest_until = Some(now + rest);
+        plan.memory_mut().asking.rests = rests.saturating_add(1);
+        return;
+    }
+    for ordinal in there {
+        wonder(scene, plan, scene.sockets_of(ordinal));
+    }
+}
+
 fn wonder(scene: &Scene<'_>, plan: &mut Plan, sockets: Vec<SocketAddr>) {
     let own = SocketAddr::new(scene.policy.pod_ip, scene.policy.redis_port);
     for socket in sockets.into_iter().filter(|socket| *socket != own) {
@@ -80,8 +160,19 @@ fn wonder(scene: &Scene<'_>, plan: &mut Plan, sockets: Vec<SocketAddr>) {
         let gap = if scene.peers.values().any(known) {
             REFRESH.saturating_sub(plan.pace(scene))
         } else {
-            Duration::ZERO
+            patience(scene, socket)
         };
         plan.ask(socket, gap);
+    }
+}
+
+/// Hardly anything for who answers, however little; more and more for who gives no answer in time.
+fn patience(scene: &Scene<'_>, socket: SocketAddr) -> Duration {
+    match scene.memory.in_vain.get(&socket) {
+        Some(times) => {
+            let longest = each::IN_VAIN_MAX * scene.policy.expected();
+            (IN_VAIN * 2_u32.pow((*times).min(10))).min(longest)
+        }
+        None => each::POLITE * scene.policy.expected().saturating_sub(FEW),
     }
 }

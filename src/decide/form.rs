@@ -68,7 +68,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
 }
 
 /// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing.
-fn somebody_is_member(scene: &Scene<'_>) -> bool {
+pub(super) fn somebody_is_member(scene: &Scene<'_>) -> bool {
     scene
         .peers
         .values()
@@ -85,14 +85,19 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
         .filter(|k| !scene.peers.get(k).is_some_and(Peer::knows_its_stage))
         .collect();
     if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(|k| scene.why_unverified(*k)).collect();
+        // Who was there a moment ago is only to be asked again; who is named, and waited for, is not.
+        let verified = &scene.memory.verified;
+        let (stale, gone): (Vec<u32>, Vec<u32>) =
+            missing.iter().partition(|k| verified.contains_key(k));
+        let named = if gone.is_empty() { stale } else { gone };
+        let names: Vec<String> = named.iter().map(|k| scene.why_unverified(*k)).collect();
         let own_name = scene.absent_from_dns(scene.policy.me.ordinal);
         let hint = if own_name {
             "; DNS does not name this pod either: does the headless Service publish not-ready addresses?"
         } else {
             ""
         };
-        let blames: Vec<Option<u32>> = missing.into_iter().map(Some).collect();
+        let blames: Vec<Option<u32>> = named.into_iter().map(Some).collect();
         let message = format!("waiting for {}{hint}", names.join(", "));
         plan.block_on(ReasonCode::WaitingForPeers, message, &blames);
         if !scene

@@ -15,6 +15,9 @@ pub const FRESH: Duration = Duration::from_secs(1);
 
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
+/// How long a pod that was verified counts as known to be there, for the order in which pods are
+/// asked and for words alone: no action rests on it.
+const KNOWN: Duration = Duration::from_secs(120);
 
 /// Redis's own default, where its configuration cannot be read.
 const NODE_TIMEOUT_MS: u64 = 15_000;
@@ -26,6 +29,13 @@ pub struct Memory {
     pub answers: BTreeMap<SocketAddr, PeerAnswer>,
     /// When an address about which there was a doubt was last asked.
     pub asked: BTreeMap<SocketAddr, Moment>,
+    /// How many times in a row an address gave no answer in time.
+    pub in_vain: BTreeMap<SocketAddr, u32>,
+    /// When and where each ordinal was last verified, its stage known; none longer ago than
+    /// [`KNOWN`], and none that has answered something else there since.
+    pub verified: BTreeMap<u32, (Moment, SocketAddr)>,
+    /// How the rule of the doubts shares what there is with all the others that ask.
+    pub asking: Asking,
     /// The ordinal last verified for each node ID. Also on the volume.
     pub pods: BTreeMap<NodeId, u32>,
     /// Whom this agent had the own Redis meet, by address; until the handshake is over.
@@ -82,6 +92,17 @@ pub struct Place {
     pub ordinal: Option<u32>,
 }
 
+/// Where this pod is in asking all expected pods at once, again and again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// Since when all of them are known to be there.
+    pub since: Option<Moment>,
+    /// Until when nobody is asked, so that others get their answers.
+    pub rest_until: Option<Moment>,
+    /// How many such rests there have been.
+    pub rests: u32,
+}
+
 impl Memory {
     /// The memory with this round's facts in it and what has aged left out.
     pub fn learn(&self, policy: &Policy, seen: &Observation) -> Memory {
@@ -96,6 +117,17 @@ impl Memory {
         );
         next.asked
             .retain(|_, at| seen.now - *at < Duration::from_secs(60));
+        for (socket, answer) in &seen.answers {
+            if answer.gave_no_answer_in_time() {
+                *next.in_vain.entry(*socket).or_default() += 1;
+            } else {
+                next.in_vain.remove(socket);
+                next.verified.retain(|_, (_, place)| place != socket);
+            }
+        }
+        let asked = &next.asked;
+        next.in_vain.retain(|socket, _| asked.contains_key(socket));
+        next.verified.retain(|_, (at, _)| seen.now - *at < KNOWN);
         next.written
             .retain(|_, (at, _)| seen.now - *at < Duration::from_secs(600));
 
@@ -146,6 +178,9 @@ impl Memory {
                 Ok(peer) => {
                     self.pods.insert(peer.facts.id, peer.ordinal);
                     self.foreign.remove(&peer.facts.id);
+                    if peer.knows_its_stage() {
+                        self.verified.insert(peer.ordinal, (answer.at, *socket));
+                    }
                 }
                 Err(Unverified::Foreign {
                     cluster,

@@ -235,7 +235,7 @@ pub fn is_dns_label(text: &str) -> bool {
 }
 
 /// A number written the one way it is printed: digits only, no sign, no leading zeros.
-fn plain_number<N: FromStr>(digits: &str) -> Option<N> {
+pub(super) fn plain_number<N: FromStr>(digits: &str) -> Option<N> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
         && (digits == "0" || !digits.starts_with('0'));
     if plain { digits.parse().ok() } else { None }

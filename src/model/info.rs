@@ -73,13 +73,16 @@ impl Info {
     }
 
     /// Keys in all databases: the sum over `db0:keys=..`, as Valkey 9 has several in cluster mode.
+    /// A database whose count cannot be read counts as one key: it is not known to be empty.
     fn keys(&self) -> u64 {
-        let counts = self.0.iter().filter_map(|(key, value)| {
-            key.strip_prefix("db")?.parse::<u32>().ok()?;
-            let keys = value
-                .split(',')
-                .find_map(|part| part.strip_prefix("keys="))?;
-            keys.parse::<u64>().ok()
+        let databases = self.0.iter().filter(|(key, _)| {
+            let number = key.strip_prefix("db").unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        let counts = databases.map(|(_, value)| {
+            let mut parts = value.split(',');
+            let keys = parts.find_map(|part| part.strip_prefix("keys="));
+            keys.and_then(|keys| keys.parse().ok()).unwrap_or(1)
         });
         counts.fold(0, u64::saturating_add)
     }
@@ -188,6 +191,19 @@ mod tests {
     fn keys_of_every_database_count() {
         let text = "# Keyspace\r\ndb0:keys=2,expires=0\r\ndb9:keys=3,expires=1,avg_ttl=0\r\ndbx:keys=9\r\n";
         assert_eq!(facts(text).keys, 5);
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_not_empty() {
+        for line in [
+            "db0:keys=99999999999999999999",
+            "db0:kexs=7",
+            "db9:",
+            "db0:keys=-1",
+        ] {
+            assert_eq!(facts(line).keys, 1, "{line}");
+        }
+        assert_eq!(facts("db0:keys=0,expires=0").keys, 0);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! 4.0, `,hostname` from 7.0, `,,shard-id=..` and the like from 7.2. Unknown flags and keys are
 //! kept and printed back.
 
-use crate::model::identity::NodeId;
+use crate::model::identity::{NodeId, plain_number};
 use crate::model::slots::{SLOT_COUNT, SlotSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -213,12 +214,23 @@ impl FromStr for NodeTable {
     type Err = TableError;
 
     fn from_str(text: &str) -> Result<Self, TableError> {
-        let mut nodes = Vec::new();
+        let mut nodes: Vec<NodeEntry> = Vec::new();
+        let mut ids = BTreeSet::new();
+        let mut has_myself = false;
         for (i, line) in text.lines().enumerate() {
-            if !line.trim().is_empty() {
-                let at = |what| TableError::Line { line: i + 1, what };
-                nodes.push(parse_entry(line).map_err(at)?);
+            if line.trim_ascii().is_empty() {
+                continue;
             }
+            let at = |what| TableError::Line { line: i + 1, what };
+            let node = parse_entry(line).map_err(at)?;
+            // Redis never prints these: the text is of two tables, one written over the other.
+            if !ids.insert(node.id) {
+                return Err(at("the node ID of an earlier line"));
+            }
+            if node.flags.myself() && std::mem::replace(&mut has_myself, true) {
+                return Err(at("a second node that is myself"));
+            }
+            nodes.push(node);
         }
         Ok(NodeTable { nodes })
     }
@@ -238,9 +250,10 @@ impl FromStr for NodesConf {
         if words.next() != Some("vars") {
             return Err(TableError::NoVars);
         }
-        let (mut current_epoch, mut last_vote_epoch) = (0, 0);
-        while let (Some(key), Some(value)) = (words.next(), words.next()) {
-            let value = value.parse().map_err(|_| TableError::NoVars)?;
+        let (mut current_epoch, mut last_vote_epoch) = (None, None);
+        while let Some(key) = words.next() {
+            let value = words.next().and_then(|value| value.parse().ok());
+            let value = Some(value.ok_or(TableError::NoVars)?);
             match key {
                 "currentEpoch" => current_epoch = value,
                 "lastVoteEpoch" => last_vote_epoch = value,
@@ -249,8 +262,8 @@ impl FromStr for NodesConf {
         }
         Ok(NodesConf {
             table: nodes.parse()?,
-            current_epoch,
-            last_vote_epoch,
+            current_epoch: current_epoch.ok_or(TableError::NoVars)?,
+            last_vote_epoch: last_vote_epoch.ok_or(TableError::NoVars)?,
         })
     }
 }
@@ -310,14 +323,14 @@ fn parse_address(word: &str) -> Result<NodeAddress, &'static str> {
         None => (word, None),
     };
     let (client, bus_port) = match endpoint.split_once('@') {
-        Some((client, bus)) => (client, Some(bus.parse().map_err(|_| "no bus port")?)),
+        Some((client, bus)) => (client, Some(plain_number(bus).ok_or("no bus port")?)),
         None => (endpoint, None),
     };
     // The last colon: an IPv6 host is printed without brackets.
     let (host, port) = client.rsplit_once(':').ok_or("no port in the address")?;
     Ok(NodeAddress {
         host: host.to_owned(),
-        port: port.parse().map_err(|_| "the port is no number")?,
+        port: plain_number(port).ok_or("the port is no number")?,
         bus_port,
         extra,
     })
@@ -325,7 +338,7 @@ fn parse_address(word: &str) -> Result<NodeAddress, &'static str> {
 
 fn parse_range(word: &str) -> Result<(u16, u16), &'static str> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
-    let slot = |text: &str| text.parse().map_err(|_| "a slot is no number");
+    let slot = |text: &str| plain_number(text).ok_or("a slot is no number");
     let (first, last): (u16, u16) = (slot(first)?, slot(last)?);
     if first > last || last >= SLOT_COUNT {
         return Err("a slot range is not within 0-16383");

@@ -135,6 +135,13 @@ pub struct PeerAnswer {
     pub agent: PeerAgent,
 }
 
+impl PeerAnswer {
+    /// Whether the Redis there was slower than the deadline, and not only unwilling or away.
+    pub fn gave_no_answer_in_time(&self) -> bool {
+        matches!(self.redis, PeerRedis::Silent(Silence::TimedOut))
+    }
+}
+
 /// The Redis at an asked address.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerRedis {
@@ -224,20 +231,26 @@ pub enum Volume {
 }
 
 /// What this agent keeps beside the data, so that a restart of it loses nothing that matters.
+///
+/// A note that does not name the marker is damaged and not a note without it (S3). The other fields
+/// may be absent in the note of an older version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct VolumeNote {
     /// The marker: this volume's Redis has been a member of `cluster`, so it never forms another.
     pub member: bool,
     /// `<namespace>/<statefulset>` that wrote it.
     pub cluster: String,
     /// The ordinal last verified for each node ID.
+    #[serde(default)]
     pub pods: BTreeMap<NodeId, u32>,
     /// Nodes of other clusters in the own table: whose, and where they answered (S9).
+    #[serde(default)]
     pub foreign: BTreeMap<NodeId, (String, SocketAddr)>,
     /// The `run_id` of the Redis that passed the start gate.
+    #[serde(default)]
     pub gate_run_id: Option<String>,
     /// The configured `cluster-node-timeout` in milliseconds, kept while it is shortened.
+    #[serde(default)]
     pub node_timeout_ms: Option<u64>,
 }
 

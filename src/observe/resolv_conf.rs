@@ -7,8 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 const DNS_PORT: u16 = 53;
+/// More than glibc asks (3); no timeout would allow for asking them all one after another.
+const SERVERS_MAX: usize = 8;
 
-/// The nameservers in the file's order, each once; `127.0.0.1:53` if it names none, as in glibc.
+/// The first eight nameservers in the file's order, each once; `127.0.0.1:53` if it names none, as in
+/// glibc.
 ///
 /// A line that is not understood is ignored. `0.0.0.0` and `::` mean this host, as in glibc. An
 /// IPv6 zone is kept when it is a number; an interface's name is dropped.
@@ -20,6 +23,9 @@ pub fn nameservers(bytes: &[u8]) -> Vec<SocketAddr> {
             && !servers.contains(&server)
         {
             servers.push(server);
+            if servers.len() == SERVERS_MAX {
+                break;
+            }
         }
     }
     if servers.is_empty() {

@@ -5,14 +5,10 @@
 //!
 //! Paths: /livez /readyz /role /master /replica /cluster /metrics
 //!
-//! Not here: anything that waits, asks Redis or DNS, or changes something.
+//! Not here: the sockets (`server`), and anything that waits, asks Redis or DNS, or changes something.
 
 use std::fmt::Write;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -21,17 +17,12 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use thiserror::Error;
-use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::heartbeat::Heartbeat;
 use super::metrics::{self, Counters};
 use super::status::{Role, Status};
 use super::views::{ClusterView, ReadyView, RoleView, in_order};
-
-/// How long open requests may take to end after the shutdown was asked for.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 const PATHS: &str = "/livez /readyz /role /master /replica /cluster /metrics";
 
@@ -70,43 +61,6 @@ pub fn router(state: AppState) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(state)
-}
-
-/// The address cannot be listened on; one line.
-#[derive(Debug, Error)]
-#[error("cannot listen on HTTP_ADDR {addr}: {cause}")]
-pub struct BindError {
-    addr: SocketAddr,
-    cause: io::Error,
-}
-
-/// Takes the port, before anything else is done.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|cause| BindError { addr, cause })
-}
-
-/// Answers until `shutdown` ends, and then for two seconds at most.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (told, hears) = oneshot::channel();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        // Nobody hears it once the server has ended by itself.
-        let _ = told.send(());
-    });
-    let deadline = async {
-        let _ = hears.await;
-        tokio::time::sleep(SHUTDOWN_MAX).await;
-    };
-    tokio::select! {
-        ended = async { server.await } => ended,
-        () = deadline => Ok(()),
-    }
 }
 
 async fn livez(State(state): State<AppState>, RawQuery(query): RawQuery) -> Response {

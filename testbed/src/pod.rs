@@ -144,6 +144,11 @@ impl Pod {
         SocketAddr::new(self.address(), HTTP_PORT)
     }
 
+    /// Where the agent asks DNS.
+    pub fn dns_address(&self) -> SocketAddr {
+        self.dns
+    }
+
     /// The volume.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")

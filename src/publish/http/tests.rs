@@ -1,11 +1,12 @@
-//! The contract of every path, through the router without a socket; one test over a socket.
+//! The contract of every path, through the router without a socket.
+
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::ALLOW;
 use expect_test::{Expect, expect};
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::super::fixtures::{config, master, replica};
@@ -285,65 +286,4 @@ async fn an_update_shows_at_once() {
     sender.send_replace(Arc::new(master()));
     let response = ask(state, "GET", "/role?format=text").await;
     assert_eq!(body(response).await, "master\n");
-}
-
-/// One request over a new connection.
-async fn over_socket(addr: SocketAddr, path: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
-#[tokio::test]
-async fn a_status_that_is_never_updated_is_still_answered() {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let starting = Status::starting(&config("redis-app-0", "10.0.0.1"));
-    let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(serve(listener, router(state(starting)), shutdown));
-    for (path, told) in [
-        ("/livez", "HTTP/1.1 200"),
-        ("/readyz", "starting: the agent"),
-    ] {
-        let answer = over_socket(addr, path).await;
-        assert!(answer.contains(told), "{path}: {answer}");
-    }
-    stop.send(()).unwrap();
-    server.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_request_that_never_ends_does_not_hold_the_shutdown() {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (entered, has_entered) = tokio::sync::oneshot::channel::<()>();
-    let entered = std::sync::Mutex::new(Some(entered));
-    let stuck = move || {
-        drop(entered.lock().unwrap().take());
-        std::future::pending::<&str>()
-    };
-    let stuck = Arc::new(stuck);
-    let router = Router::new().route("/", get(move || stuck()));
-    let shutdown = async { drop(has_entered.await) };
-    let server = tokio::spawn(serve(listener, router, shutdown));
-    let asking = tokio::spawn(async move { over_socket(addr, "/").await });
-    let ended = tokio::time::timeout(SHUTDOWN_MAX * 5, server).await;
-    ended.expect("bounded").unwrap().unwrap();
-    asking.abort();
-}
-
-#[tokio::test]
-async fn a_taken_port_is_told_in_one_line() {
-    let taken = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let addr = taken.local_addr().unwrap();
-    let line = bind(addr).await.unwrap_err().to_string();
-    assert!(
-        line.starts_with(&format!("cannot listen on HTTP_ADDR {addr}: ")),
-        "{line}"
-    );
-    assert!(!line.contains('\n'));
 }

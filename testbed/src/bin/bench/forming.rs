@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 use testbed::{Testbed, wait};
 use tokio::process::Command;
 
+use super::sizes::{self, Size};
 use super::{Bench, row, spread};
 
 /// Pods have been up for about this long when the last one of a StatefulSet answers.
 const SERVERS_UP: Duration = Duration::from_secs(3);
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Who makes the cluster.
 #[derive(Clone, Copy, PartialEq)]
@@ -30,17 +31,12 @@ struct Times {
 type Moment = fn(&Times) -> Duration;
 
 /// Forms so many times each way, in turns, and prints the rows.
-pub(super) async fn measure(
-    bench: &Bench,
-    masters: usize,
-    replicas: usize,
-    rounds: usize,
-) -> Result<()> {
-    let pods = masters * (1 + replicas);
+pub(super) async fn measure(bench: &Bench, size: Size) -> Result<()> {
+    let (pods, rounds) = (size.pods(), size.rounds(bench));
     let (mut agents, mut cli) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        agents.push(form(bench, masters, replicas, Maker::Agents).await?);
-        cli.push(form(bench, masters, replicas, Maker::RedisCli).await?);
+        agents.push(form(bench, size, Maker::Agents).await?);
+        cli.push(form(bench, size, Maker::RedisCli).await?);
     }
     let moments: [(&str, Moment); 2] = [
         ("`cluster_state:ok` everywhere, replicas linked", |times| {
@@ -68,9 +64,9 @@ pub(super) async fn measure(
     Ok(())
 }
 
-async fn form(bench: &Bench, masters: usize, replicas: usize, maker: Maker) -> Result<Times> {
+async fn form(bench: &Bench, size: Size, maker: Maker) -> Result<Times> {
     let bed = Testbed::builder("bench-forming")
-        .shape(masters, replicas)
+        .shape(size.masters, 1)
         .server(&bench.server.program)
         .agent(&bench.agent)
         .build()
@@ -90,31 +86,27 @@ async fn form(bench: &Bench, masters: usize, replicas: usize, maker: Maker) -> R
                 pod.start_agent().await?;
             }
         }
-        Maker::RedisCli => create_by_hand(&bed, replicas).await?,
+        Maker::RedisCli => create_by_hand(&bed).await?,
     }
     let serving = wait::until(DEADLINE, "the cluster serves", async || {
         serves(&bed).await?;
         Ok(began.elapsed())
     })
     .await?;
-    let whole = wait::until(DEADLINE, "the cluster is whole", async || {
-        bed.truth().await.whole()?;
-        Ok(began.elapsed())
-    })
-    .await?;
+    let whole = sizes::whole(&bed, DEADLINE).await? - began;
     bed.finish().await?;
     Ok(Times { serving, whole })
 }
 
 /// `redis-cli --cluster create` as the tutorials have it. It returns before every node agrees, so
 /// the waiting is the same for both.
-async fn create_by_hand(bed: &Testbed, replicas: usize) -> Result<()> {
+async fn create_by_hand(bed: &Testbed) -> Result<()> {
     let mut command = Command::new("redis-cli");
     command.args(["--cluster", "create"]);
     for pod in bed.pods() {
         command.arg(pod.redis_address().to_string());
     }
-    command.args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"]);
+    command.args(["--cluster-replicas", "1", "--cluster-yes"]);
     let output = command
         .stdin(Stdio::null())
         .output()
