@@ -2,7 +2,7 @@
 //! majority of the masters is not ready and writes nothing; afterwards Redis comes together by
 //! itself, and no agent has anything to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testbed::{Cut, Ending, Snapshot, Testbed, wait};
@@ -200,6 +200,27 @@ async fn a_pod_whose_bus_cannot_be_called_disturbs_nobody_and_heals_when_it_can(
     ensure!(u128::from(met) <= most, "{met} MEETs in {watched:?}");
     bed.mend()?;
     let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Scenario 11 as on a real network: the old addresses refuse nothing, they swallow everything, so
+/// that every question there waits for its deadline.
+#[tokio::test]
+async fn all_pods_move_away_from_addresses_that_swallow_everything() -> Result<()> {
+    let Some((bed, before)) = divisible("split-swallow").await? else {
+        return Ok(());
+    };
+    let canary = bed.write_canary("split-swallow", 200).await?;
+    let all = [0, 1, 2, 3, 4, 5];
+    bed.cut(&all, &all, Cut::Both)?;
+    bed.move_pods(&all).await?;
+    let since = Instant::now();
+    let after = bed.whole(LONG).await?;
+    println!("whole {:?} after the last start", since.elapsed());
     ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
     bed.all_ready(LONG).await?;
     canary.intact(&bed).await?;
