@@ -1,7 +1,7 @@
 //! A MEET stays armed in Redis for the node timeout, at least 1 s (`clusterStartHandshake`): until its
 //! handshake is done, Redis would take whoever answers at that address for the node that was meant.
-//! So an agent that had somebody met keeps asking that address, and has Redis drop the handshake as
-//! soon as another node answers there, or nobody does (S1).
+//! So the address of every handshake is asked until it is over, and Redis drops the handshake as soon
+//! as another node answers there, or nobody can be reached (S1, `tests/faults/reused.rs`).
 //!
 //! Dropping is FORGET of the handshake's own random ID, which is no node's and is gone with it.
 
@@ -9,15 +9,13 @@ use super::guard;
 use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
+use crate::model::observation::{PeerRedis, Silence};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A handshake with a node that is there takes some 0.2 s; one with a node that is gone is dropped
-/// before anybody else could have come to its address.
-const PATIENCE: Duration = Duration::from_millis(500);
 const GAP: Duration = Duration::from_millis(200);
-/// Handshakes that somebody else began are looked at for foreign nodes.
-const OTHERS_ASKED_EVERY: Duration = Duration::from_millis(900);
+/// While many pods form a cluster, most of their handshakes are short.
+const WATCH: Duration = Duration::from_millis(100);
 
 /// Drops handshakes whose address is not, or not any more, that of the node to be met.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
@@ -33,31 +31,28 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             let (id, ip) = (node.id, socket.ip());
             let action = Action::DropHandshake { id, ip };
             plan.act(format!("drop {id}"), GAP, action, evidence);
-            plan.hurry();
         }
     }
 }
 
-/// Why what is at this address is not to be shaken hands with.
+/// Why what is at this address is not to be shaken hands with. A Redis that is only slow may be (S2).
 fn wrong(scene: &Scene<'_>, plan: &mut Plan, socket: SocketAddr) -> Option<String> {
-    let answer = scene.memory.answers.get(&socket);
-    if let Some(answer) = answer
-        && let Err(Unverified::Foreign { cluster, .. }) = verify(scene.policy, socket, answer)
-    {
+    plan.hurry();
+    plan.ask(socket, WATCH);
+    let answer = scene.memory.answers.get(&socket)?;
+    if let Err(Unverified::Foreign { cluster, .. }) = verify(scene.policy, socket, answer) {
         return Some(format!("{socket} belongs to the cluster {cluster} now"));
     }
-    let Some(met) = scene.memory.met.get(&socket) else {
-        // By another agent, or by a person, who may meet a node that has no agent.
-        plan.ask(socket, OTHERS_ASKED_EVERY);
-        return None;
-    };
-    plan.ask(socket, Duration::ZERO);
-    plan.hurry();
-    if let Some(found) = answer.and_then(answered_id)
-        && found != met.id
+    if let PeerRedis::Silent(why @ Silence::Unreachable(_)) = &answer.redis
+        && answer.at == scene.seen.now
     {
-        return Some(format!("{} was met there, and {found} answers now", met.id));
+        return Some(format!("the Redis at {socket} {why}"));
     }
-    let silent_for = scene.seen.now - met.seen_at;
-    (silent_for > PATIENCE).then(|| format!("{} was met there, and answers no more", met.id))
+    // A person may have it meet a node that no agent knows; what this agent meant it knows.
+    let met = scene.memory.met.get(&socket)?;
+    let found = answered_id(answer).filter(|found| *found != met.id)?;
+    Some(format!(
+        "{} was met at {socket}, and {found} answers now",
+        met.id
+    ))
 }

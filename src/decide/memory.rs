@@ -77,8 +77,6 @@ pub struct Met {
     pub id: NodeId,
     /// When its MEET was ordered.
     pub at: Moment,
-    /// When it was last asked and answered there.
-    pub seen_at: Moment,
 }
 
 /// A node ID's answer from one address.
@@ -195,13 +193,6 @@ impl Memory {
     }
 
     fn learn_met(&mut self, seen: &Observation) {
-        for (socket, answer) in &seen.answers {
-            if let Some(met) = self.met.get_mut(socket)
-                && scene::answered_id(answer) == Some(met.id)
-            {
-                met.seen_at = met.seen_at.max(answer.at);
-            }
-        }
         if let OwnRedis::Up(own) = &seen.own {
             let handshakes = own.table.nodes.iter().filter(|n| n.flags.handshake());
             let armed: Vec<SocketAddr> = handshakes.filter_map(|n| n.socket()).collect();

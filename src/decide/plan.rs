@@ -95,9 +95,9 @@ impl Plan {
         };
         let socket = SocketAddr::new(*ip, *port);
         let answer = self.memory.answers.get(&socket);
-        if let Some((id, seen_at)) = answer.and_then(|a| Some((answered_id(a)?, a.at))) {
+        if let Some(id) = answer.and_then(answered_id) {
             let at = self.now;
-            self.memory.met.insert(socket, Met { id, at, seen_at });
+            self.memory.met.insert(socket, Met { id, at });
         }
     }
 

@@ -1,6 +1,9 @@
 //! Scenarios 16 and 18: an address that was one cluster's is another's a moment later.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use testbed::{Ending, Pod, wait};
@@ -141,5 +144,47 @@ async fn redis_takes_a_meet_back_when_its_handshake_is_forgotten() -> Result<()>
         pod.start_agent().await?;
     }
     pair.healed().await?;
+    pair.finish().await
+}
+
+/// What a StatefulSet, an address plan and a kubelet need at the least to give a dead pod's address
+/// to another one whose Redis answers; Redis keeps a MEET armed for `cluster-node-timeout`, here 5 s.
+const REUSED_AFTER: Duration = Duration::from_secs(1);
+
+/// Scenario 18: all of red moves, one pod is gone as soon as somebody has ordered to meet it, and a
+/// second later a pod of blue is at its address.
+#[tokio::test]
+async fn an_address_reassigned_while_a_meet_is_armed_joins_nobody() -> Result<()> {
+    let pair = Pair::formed("race", None).await?;
+    for round in 0..4 {
+        let (gone, other) = (pair.red.pod(5)?, pair.blue.pod(1)?);
+        pair.red.move_pods(&[0, 1, 2, 3, 4, 5]).await?;
+        let address = gone.address();
+        let met = format!("meet red-5 at {address}");
+        wait::until(LONG, "somebody meets it", async || {
+            for pod in pair.red.pods() {
+                if log(&pod)?.contains(&met) {
+                    return Ok(());
+                }
+            }
+            bail!("nobody")
+        })
+        .await?;
+        pair.red.end_pod(5, Ending::Kill).await?;
+        let since = Instant::now();
+        pair.blue.end_pod(1, Ending::Kill).await?;
+        gone.move_to(pair.red.fresh_address()?).await?;
+        other.move_to(address).await?;
+        // Not to wait for anything: an instant is what this is about.
+        tokio::time::sleep(REUSED_AFTER.saturating_sub(since.elapsed())).await;
+        pair.blue.start_pod(1).await?;
+        wait::throughout(QUIET, "nobody is joined", async || {
+            pair.unmixed().await.map(|_| ())
+        })
+        .await
+        .with_context(|| format!("round {round}"))?;
+        pair.red.start_pod(5).await?;
+        pair.healed().await?;
+    }
     pair.finish().await
 }

@@ -2,10 +2,10 @@
 //! majority of the masters is not ready and writes nothing; afterwards Redis comes together by
 //! itself, and no agent has anything to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testbed::{Cut, Snapshot, Testbed, wait};
+use testbed::{Cut, Ending, Snapshot, Testbed, wait};
 
 use crate::common::*;
 
@@ -165,5 +165,65 @@ async fn calls_that_fail_one_way_change_nothing() -> Result<()> {
     let after = comes_together(&bed, &before, &[0, 1, 2]).await?;
     ensure!(after.replication() == before.replication(), "{after}");
     canary.intact(&bed).await?;
+    bed.finish().await
+}
+
+/// A NetworkPolicy that forgets the cluster bus: a pod that moved answers every question, and no
+/// MEET of it gets anywhere. It alone is not ready, and the others do not hammer at it.
+#[tokio::test]
+async fn a_pod_whose_bus_cannot_be_called_disturbs_nobody_and_heals_when_it_can() -> Result<()> {
+    let Some((bed, before)) = divisible("split-bus").await? else {
+        return Ok(());
+    };
+    let canary = bed.write_canary("split-bus", 200).await?;
+    let (pod, rest) = (bed.pod(5)?, [0, 1, 2, 3, 4]);
+    bed.end_pod(5, Ending::Kill).await?;
+    pod.move_to(bed.fresh_address()?).await?;
+    bed.cut(&rest, &[5], Cut::BusCalls)?;
+    bed.cut(&[5], &rest, Cut::BusCalls)?;
+    bed.start_pod(5).await?;
+    says(&pod, "minority", "").await?;
+    these_are_ready(&bed, &rest).await?;
+    let seen = bed.writes_seen().await?;
+    let watched = QUIET * 4;
+    wait::throughout(watched, "only the one is not ready", async || {
+        ensure!(pod.ready().await.is_err(), "ready without a cluster");
+        for ordinal in rest {
+            bed.pod(ordinal)?.ready().await?;
+        }
+        Ok(())
+    })
+    .await?;
+    // Each is told at most every 1.2 s, and the more in vain, the less often.
+    let met = bed.writes_seen().await?.of("cluster|meet") - seen.of("cluster|meet");
+    let most = (watched.as_millis() / 1200 + 1) * 10;
+    ensure!(u128::from(met) <= most, "{met} MEETs in {watched:?}");
+    bed.mend()?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Scenario 11 as on a real network: the old addresses refuse nothing, they swallow everything, so
+/// that every question there waits for its deadline.
+#[tokio::test]
+async fn all_pods_move_away_from_addresses_that_swallow_everything() -> Result<()> {
+    let Some((bed, before)) = divisible("split-swallow").await? else {
+        return Ok(());
+    };
+    let canary = bed.write_canary("split-swallow", 200).await?;
+    let all = [0, 1, 2, 3, 4, 5];
+    bed.cut(&all, &all, Cut::Both)?;
+    bed.move_pods(&all).await?;
+    let since = Instant::now();
+    let after = bed.whole(LONG).await?;
+    println!("whole {:?} after the last start", since.elapsed());
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
     bed.finish().await
 }
