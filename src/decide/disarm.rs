@@ -6,7 +6,7 @@
 //! Dropping is FORGET of the handshake's own random ID, which is no node's and is gone with it.
 
 use super::guard;
-use super::plan::Plan;
+use super::plan::{FEW, Plan};
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::observation::{PeerRedis, Silence};
@@ -35,7 +35,19 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
 }
 
-/// Why what is at this address is not to be shaken hands with. A Redis that is only slow may be (S2).
+/// A connection that does not come about looks like one to a Redis that is slow. Among many pods on
+/// little hardware most are slow; the one or the other is met again later.
+fn nobody_there(scene: &Scene<'_>, socket: SocketAddr, why: &Silence) -> bool {
+    let in_vain = scene.memory.in_vain.get(&socket).copied();
+    let allowed = if scene.policy.expected() <= FEW { 0 } else { 2 };
+    match why {
+        Silence::Unreachable(_) => true,
+        Silence::TimedOut => in_vain.unwrap_or(0) > allowed,
+        _ => false,
+    }
+}
+
+/// Why what is at this address is not to be shaken hands with.
 fn wrong(scene: &Scene<'_>, plan: &mut Plan, socket: SocketAddr) -> Option<String> {
     plan.hurry();
     plan.ask(socket, WATCH);
@@ -43,8 +55,9 @@ fn wrong(scene: &Scene<'_>, plan: &mut Plan, socket: SocketAddr) -> Option<Strin
     if let Err(Unverified::Foreign { cluster, .. }) = verify(scene.policy, socket, answer) {
         return Some(format!("{socket} belongs to the cluster {cluster} now"));
     }
-    if let PeerRedis::Silent(why @ Silence::Unreachable(_)) = &answer.redis
+    if let PeerRedis::Silent(why) = &answer.redis
         && answer.at == scene.seen.now
+        && nobody_there(scene, socket, why)
     {
         return Some(format!("the Redis at {socket} {why}"));
     }

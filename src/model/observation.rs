@@ -51,7 +51,7 @@ pub enum Silence {
     NotAsked,
     /// No connection, or it broke.
     Unreachable(String),
-    /// Connected, and no answer in time: frozen, swapping or cut off.
+    /// No connection or no answer in time: frozen, swapping or cut off.
     TimedOut,
     /// It wants another password.
     Auth(String),

@@ -206,7 +206,7 @@ fn ask(world: &mut World, pod: usize, mut seen: Box<Observation>) {
 fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, i64) {
     let silent = |why: &str| PeerAnswer {
         at,
-        redis: PeerRedis::Silent(Silence::Unreachable(why.to_owned())),
+        redis: PeerRedis::Silent(Silence::TimedOut),
         agent: PeerAgent::Silent(why.to_owned()),
     };
     let Some(peer) = world.occupant(ip).filter(|peer| world.reaches(pod, *peer)) else {

@@ -184,20 +184,12 @@ pub(crate) struct Process {
     pub(crate) start: u64,
 }
 
-/// Who had the replication link set to where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SetBy {
-    Redis,
-    Command,
-}
-
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Replication {
     pub(crate) host: IpAddr,
     pub(crate) state: LinkState,
     /// When it was last up; [`NEVER`] since the start.
     pub(crate) down_since: i64,
-    pub(crate) set_by: SetBy,
 }
 
 /// "Repl is down since ever": such a replica is not electable.

@@ -228,7 +228,7 @@ impl Node {
         rec.noaddr = false;
         self.free_link(id, env);
         if self.is_replica() && self.me().master == Some(*id) {
-            self.follow(ip, super::SetBy::Redis, env);
+            self.follow(ip, env);
         }
         self.save();
     }

@@ -1,6 +1,6 @@
 //! The commands that an agent may send, with Redis's conditions and words for refusing.
 
-use super::{Env, Node, Rec, SetBy, bus::random_id};
+use super::{Env, Node, Rec, bus::random_id};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::slots::SlotSet;
@@ -120,7 +120,7 @@ impl Node {
                 "ERR To set a master the node must be empty and without assigned slots.".to_owned(),
             );
         }
-        self.set_master(id, SetBy::Command, env);
+        self.set_master(id, env);
         Ok(())
     }
 

@@ -45,17 +45,18 @@ impl Node {
             if told.id == self.id {
                 continue;
             }
-            if !self.recs.contains_key(&told.id) {
+            let known = self.recs.contains_key(&told.id);
+            if !known && sender.is_some() && !told.noaddr && told.ip.is_some() {
                 // Added with its exact ID: a handshake could end with somebody else.
-                if sender.is_some() && !told.noaddr && told.ip.is_some() {
-                    let mut rec = Rec::new(told.id, told.ip, env.now);
-                    rec.replica = told.replica;
-                    rec.fail = told.fail;
-                    rec.pfail = told.pfail;
-                    rec.fail_time = env.now;
-                    self.recs.insert(told.id, rec);
-                    self.save();
-                }
+                let mut rec = Rec::new(told.id, told.ip, env.now);
+                rec.replica = told.replica;
+                rec.fail = told.fail;
+                rec.pfail = told.pfail;
+                rec.fail_time = env.now;
+                self.recs.insert(told.id, rec);
+                self.save();
+            }
+            if !known {
                 continue;
             }
             let Some(sender) = sender else { continue };

@@ -1,7 +1,7 @@
 //! Replication: it dials an address, checks no node ID, and copies whatever answers there. What
 //! answers is looked up by the surroundings, as a [`Source`].
 
-use super::{Env, Keys, LinkState, NEVER, Node, Process, Replication, SetBy};
+use super::{Env, Keys, LinkState, NEVER, Node, Process, Replication};
 use redis_sidecar::model::identity::NodeId;
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ const RETRY_MS: i64 = 1000;
 
 impl Node {
     /// `clusterSetMaster`.
-    pub(crate) fn set_master(&mut self, id: &NodeId, by: SetBy, env: &mut Env<'_>) {
+    pub(crate) fn set_master(&mut self, id: &NodeId, env: &mut Env<'_>) {
         let ip = self.recs.get(id).and_then(|rec| rec.ip);
         let me = self.me_mut();
         me.replica = true;
@@ -27,13 +27,13 @@ impl Node {
         me.segs = 0;
         self.save();
         match ip {
-            Some(ip) => self.follow(ip, by, env),
+            Some(ip) => self.follow(ip, env),
             None => self.replication = None,
         }
     }
 
     /// `replicationSetMaster`.
-    pub(crate) fn follow(&mut self, host: IpAddr, set_by: SetBy, env: &mut Env<'_>) {
+    pub(crate) fn follow(&mut self, host: IpAddr, env: &mut Env<'_>) {
         let down_since = match self.replication {
             None => NEVER,
             Some(Replication {
@@ -46,7 +46,6 @@ impl Node {
             host,
             state: LinkState::Down { retry_at: env.now },
             down_since,
-            set_by,
         });
     }
 
@@ -55,7 +54,7 @@ impl Node {
         if self.is_replica() && self.replication.is_none() {
             let master = self.me().master.and_then(|id| self.recs.get(&id));
             if let Some(ip) = master.filter(|rec| !rec.noaddr).and_then(|rec| rec.ip) {
-                self.follow(ip, SetBy::Redis, env);
+                self.follow(ip, env);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Who owns which slots: claims, the newer epoch wins, and what a loser does
 //! (`clusterUpdateSlotsConfigWith`, `clusterHandleConfigEpochCollision`, `clusterUpdateState`).
 
-use super::{Effect, Env, Kind, Node, Packet, Segs, SetBy};
+use super::{Effect, Env, Kind, Node, Packet, Segs};
 use redis_sidecar::model::identity::NodeId;
 use std::rc::Rc;
 
@@ -84,7 +84,7 @@ impl Node {
         }
         let left = mine.and_then(|id| self.recs.get(&id)).map_or(0, |m| m.segs);
         if lost && left == 0 {
-            self.set_master(id, SetBy::Redis, env);
+            self.set_master(id, env);
         } else if dirty != 0 {
             let keys = self.keys_in(dirty);
             self.drop_keys(keys);
