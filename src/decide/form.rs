@@ -1,5 +1,5 @@
 //! The first cluster: only when every expected ordinal is verified and either virgin or doing
-//! exactly this plan (S3); then every agent does its part at once. Every step is decided from
+//! exactly this plan, a shard's own elections left aside (S3); then every agent does its part at once. Every step is decided from
 //! what is observed, so an agent that dies between any two of them goes on where it was (S13).
 
 use super::guard::Cleared;
@@ -191,7 +191,8 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
     Some(format!("this pod {what}"))
 }
 
-/// What a node has that the plan does not give it.
+/// What a node has that the plan does not give it. Within a shard Redis may have elected another
+/// master meanwhile; its elections rule.
 fn departure(
     scene: &Scene<'_>,
     ordinal: u32,
@@ -199,28 +200,34 @@ fn departure(
     master: Option<&NodeId>,
     members: &Members,
 ) -> Option<String> {
-    match placement::part(ordinal, &scene.policy.shape) {
-        Part::Master(planned) => {
-            let extra = slots.minus(&planned);
-            if !extra.is_empty() {
-                return Some(format!(
-                    "owns slots {extra}, which the plan gives to others"
-                ));
-            }
-            master.map(|id| format!("replicates {id}, and the plan makes it a master"))
-        }
-        Part::ReplicaOf(planned) => {
-            if !slots.is_empty() {
-                return Some(format!(
-                    "owns slots {slots}, and the plan makes it a replica"
-                ));
-            }
-            let other = master.filter(|id| members.get(&planned) != Some(*id))?;
-            Some(format!(
-                "replicates {other}, and the plan gives it another master"
-            ))
-        }
+    let shape = &scene.policy.shape;
+    let shard = placement::shard(ordinal, shape);
+    let planned = placement::shard_slots(shard, shape);
+    let replica = ordinal != shard;
+    let extra = slots.minus(&planned);
+    let elected = *slots == planned;
+    if replica && !slots.is_empty() && !elected {
+        return Some(format!(
+            "owns slots {slots}, and the plan makes it a replica"
+        ));
     }
+    if !extra.is_empty() {
+        return Some(format!(
+            "owns slots {extra}, which the plan gives to others"
+        ));
+    }
+    let other = master.filter(|id| !in_shard(scene, shard, id, members))?;
+    Some(if replica {
+        format!("replicates {other}, and the plan gives it another master")
+    } else {
+        format!("replicates {other}, and the plan makes it a master")
+    })
+}
+
+fn in_shard(scene: &Scene<'_>, shard: u32, id: &NodeId, members: &Members) -> bool {
+    members.iter().any(|(ordinal, member)| {
+        member == id && placement::shard(*ordinal, &scene.policy.shape) == shard
+    })
 }
 
 /// Epoch, slots, master: what of this node's own part is still to be done.
@@ -241,6 +248,8 @@ fn take_part(
         plan.act("epoch".to_owned(), RETRY_GAP, action, all.clone());
     }
     match placement::part(scene.policy.me.ordinal, &scene.policy.shape) {
+        // Its shard has elected another one.
+        Part::Master(_) if me.master.is_some() => {}
         Part::Master(planned) => {
             let missing = planned.minus(&own.table.covered());
             if !missing.is_empty() {
@@ -254,41 +263,42 @@ fn take_part(
                 plan.memory_mut().took_slots_at.get_or_insert(now);
             }
         }
-        Part::ReplicaOf(ordinal) => follow(scene, own, ordinal, members, peers, plan),
+        Part::ReplicaOf(shard) => follow(scene, own, shard, members, peers, plan),
     }
 }
 
-/// Replicates the planned master once the own table shows it with its planned slots (S5).
+/// Replicates the master of its shard once the own table shows it with the planned slots (S5).
 fn follow(
     scene: &Scene<'_>,
     own: &OwnFacts,
-    ordinal: u32,
+    shard: u32,
     members: &Members,
     peers: &BTreeMap<u32, Peer<'_>>,
     plan: &mut Plan,
 ) {
-    let (Some(me), Some(id)) = (own.table.myself(), members.get(&ordinal)) else {
-        return;
-    };
-    let planned = placement::part(ordinal, &scene.policy.shape);
+    let Some(me) = own.table.myself() else { return };
+    let planned = placement::shard_slots(shard, &scene.policy.shape);
+    let empty = me.slots.is_empty() && own.server.keys == 0;
     let target = own
         .table
-        .get(id)
-        .filter(|node| Part::Master(node.slots.clone()) == planned);
-    let empty = me.slots.is_empty() && own.server.keys == 0;
+        .others()
+        .find(|node| node.slots == planned && in_shard(scene, shard, &node.id, members));
     // Replication dials the table's address, and checks no ID.
     let there = |node: &NodeEntry| {
         let socket = node.socket();
-        node.healthy() && socket.is_some_and(|socket| scene.slot_owner_answers(socket, id))
+        let answers = |socket| scene.slot_owner_answers(socket, &node.id);
+        node.healthy() && socket.is_some_and(answers)
     };
-    let there = target.filter(|node| there(node));
-    if there.is_some_and(|node| would_be_stale(me, node, peers, plan)) {
+    let Some(master) = target.filter(|node| there(node)) else {
+        return;
+    };
+    if would_be_stale(me, master, peers, plan) {
         return;
     }
-    if there.is_some() && empty && me.master.is_none() {
+    if empty && me.master.is_none() {
         let action = Action::Replicate {
-            master: *id,
-            pod: scene.policy.pod(ordinal),
+            master: master.id,
+            pod: scene.name_of(&master.id),
         };
         let evidence = format!(
             "it owns its planned slots, and this node is empty ({})",
@@ -321,12 +331,11 @@ fn would_be_stale(
 
 /// Whether the own Redis already has all that the plan gives it.
 fn own_part_is_done(scene: &Scene<'_>, me: &NodeEntry, members: &Members) -> bool {
-    match placement::part(scene.policy.me.ordinal, &scene.policy.shape) {
-        Part::Master(planned) => me.slots == planned,
-        Part::ReplicaOf(ordinal) => {
-            me.master.is_some() && me.master.as_ref() == members.get(&ordinal)
-        }
-    }
+    let shape = &scene.policy.shape;
+    let shard = placement::shard(scene.policy.me.ordinal, shape);
+    let master = me.master.as_ref();
+    me.slots == placement::shard_slots(shard, shape)
+        || master.is_some_and(|id| in_shard(scene, shard, id, members))
 }
 
 /// Every pair, both ways. A node learns of another's slots or master only with a packet that comes
@@ -372,16 +381,20 @@ pub fn complete(scene: &Scene<'_>) -> bool {
         }
     }
     by_ordinal.insert(scene.policy.me.ordinal, me);
-    (0..scene.policy.expected()).all(|ordinal| {
-        let Some(node) = by_ordinal.get(&ordinal) else {
-            return false;
-        };
-        match placement::part(ordinal, &scene.policy.shape) {
-            Part::Master(planned) => node.flags.master() && node.slots == planned,
-            Part::ReplicaOf(master) => {
-                node.flags.replica()
-                    && node.master.as_ref() == by_ordinal.get(&master).map(|m| &m.id)
-            }
-        }
+    let shape = &scene.policy.shape;
+    (0..u32::from(shape.masters)).all(|shard| {
+        let in_shard = |k: &u32| placement::shard(*k, shape) == shard;
+        let mut nodes = (0..scene.policy.expected())
+            .filter(in_shard)
+            .map(|k| by_ordinal.get(&k));
+        let planned = placement::shard_slots(shard, shape);
+        let master = nodes.clone().flatten().find(|node| node.slots == planned);
+        master.is_some_and(|master| {
+            let part = |node: &NodeEntry| {
+                node.id == master.id
+                    || (node.flags.replica() && node.master.as_ref() == Some(&master.id))
+            };
+            master.flags.master() && nodes.all(|node| node.is_some_and(|node| part(node)))
+        })
     })
 }

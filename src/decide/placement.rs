@@ -21,8 +21,19 @@ pub fn part(ordinal: u32, shape: &Shape) -> Part {
     let masters = u32::from(shape.masters);
     match u16::try_from(ordinal) {
         Ok(index) if ordinal < masters => Part::Master(SlotSet::planned(index, shape.masters)),
-        _ => Part::ReplicaOf(ordinal % masters),
+        _ => Part::ReplicaOf(shard(ordinal, shape)),
     }
+}
+
+/// The shard that the plan gives an ordinal to: the ordinal of its first master.
+pub fn shard(ordinal: u32, shape: &Shape) -> u32 {
+    ordinal % u32::from(shape.masters)
+}
+
+/// The slots of a shard.
+pub fn shard_slots(shard: u32, shape: &Shape) -> SlotSet {
+    let index = u16::try_from(shard).unwrap_or(u16::MAX);
+    SlotSet::planned(index, shape.masters)
 }
 
 /// The master that this blank pod should replicate: the one with the fewest live replicas; among
