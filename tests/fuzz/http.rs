@@ -23,8 +23,8 @@ use super::play::play;
 
 const LIMITS: Limits = Limits {
     connections_max: 16,
-    head_max: Duration::from_millis(40),
-    life_max: Duration::from_millis(80),
+    head_max: Duration::from_millis(150),
+    life_max: Duration::from_millis(300),
 };
 /// Far more than the limits, and less than for ever.
 const BOUND: Duration = Duration::from_secs(20);
@@ -127,7 +127,7 @@ fn raw_requests() {
     let cuts = prop::collection::vec(any::<Index>(), 0..3);
     play(
         "raw_requests",
-        60,
+        30,
         (damaged(requests()), cuts),
         |(Damaged(bytes), cuts)| {
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
@@ -145,8 +145,9 @@ fn raw_requests() {
             };
             let http = answer.is_empty() || answer.starts_with(b"HTTP/1.");
             prop_assert!(http, "{}", String::from_utf8_lossy(&answer));
-            // A machine in a hurry may take longer than these short limits: one of the next is heard.
-            let probe = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
+            // Not /livez, which is about a loop that is not here. A machine in a hurry may take longer
+            // than these short limits: one of the next is heard.
+            let probe = b"GET /role HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
             let probes = [probe];
             let alive = runtime.block_on(async {
                 let asking = async {

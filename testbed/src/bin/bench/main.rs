@@ -91,10 +91,20 @@ async fn run() -> Result<()> {
     );
     println!("| what | figure |");
     println!("| --- | --- |");
+    let mut failed = Vec::new();
     for name in wanted()? {
-        measure(&bench, &name)
-            .await
-            .with_context(|| format!("row {name}"))?;
+        if let Err(error) = measure(&bench, &name).await {
+            let first = error.to_string();
+            row(
+                &name,
+                &format!("no figure: {}", first.lines().next().unwrap_or_default()),
+            );
+            eprintln!("bench: {name}: {error:#}");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("no figure for {}", failed.join(", "));
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use testbed::{Pod, Testbed};
+use anyhow::{Context, Result, bail};
+use testbed::{Pod, Testbed, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -39,6 +39,16 @@ pub(super) async fn measure(bench: &Bench, size: Size) -> Result<()> {
     let bed = bench.formed("bench-traffic", size).await?;
     bed.all_ready(Duration::from_secs(120)).await?;
     let pods = bed.pods();
+    wait::until(Duration::from_secs(60), "all are members", async || {
+        for pod in &pods {
+            let role = pod.get("/role").await?.body;
+            if !role.contains(r#""stage":"member""#) {
+                bail!("{} is not", pod.name);
+            }
+        }
+        Ok(())
+    })
+    .await?;
     let (mut before, mut cost) = (Vec::new(), Vec::new());
     for pod in &pods {
         let first = counted(pod).await?;
