@@ -318,7 +318,9 @@ fn stage(own: Option<&OwnFacts>, me: Option<&NodeEntry>, volume: &Volume) -> Sta
         } else {
             Stage::Unknown
         }
-    } else if alone && own.server.keys > 0 {
+    } else if alone && own.server.keys > 0 && me.epoch == 0 {
+        // Redis claims the slots of keys that it finds with epoch 0 (S11). With one that was given, the
+        // slots were taken to form a cluster, and of a lone master clients may be using them already.
         Stage::Unknown
     } else {
         Stage::Forming

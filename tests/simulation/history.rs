@@ -61,6 +61,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
     let result = live(&mut world, kind, blank, strikes);
     if let Err(what) = &result {
         world.tell(|_| format!("! {what}"));
+        tell_tables(&mut world);
     }
     Outcome {
         result,
@@ -181,6 +182,18 @@ fn settle(world: &mut World, cluster: usize, blank: bool) {
     }
     for (pod, ip) in pods.into_iter().zip(ips) {
         faults::start_pod(world, pod, ip);
+    }
+}
+
+/// What every Redis has in its table, and what its agent says of it.
+fn tell_tables(world: &mut World) {
+    for pod in 0..world.pods.len() {
+        let p = &world.pods[pod];
+        let text = p.node.as_ref().map(super::fake::Node::nodes_text);
+        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        let says = decision.map(|d| format!("asks {}; {}", list(&d.ask), list(&d.reasons)));
+        let (text, says) = (text.unwrap_or_default(), says.unwrap_or_default());
+        world.tell(|world| format!("{}\n{text}{says}", world.pod_name(pod)));
     }
 }
 

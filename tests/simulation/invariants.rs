@@ -418,6 +418,9 @@ fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<
         (Some(LinkState::Up { from }), Some(master)) if from.pod == *master && pod != *master => {
             None
         }
-        _ => Some("is not linked to its master".to_owned()),
+        _ => Some(format!(
+            "is not linked to its master: {:?}",
+            node.replication
+        )),
     }
 }

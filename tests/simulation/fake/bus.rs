@@ -137,6 +137,7 @@ impl Node {
                         return;
                     }
                     self.rename(&dialled, packet);
+                    self.heard(&packet.from, env);
                     sender = None;
                 } else if dialled != packet.from {
                     let rec = self.recs.get_mut(&dialled).expect("dialled");

@@ -85,10 +85,18 @@ impl Node {
         let left = mine.and_then(|id| self.recs.get(&id)).map_or(0, |m| m.segs);
         if lost && left == 0 {
             self.set_master(id, env);
+        } else if let Some(grand) = self.grand_master() {
+            self.set_master(&grand, env);
         } else if dirty != 0 {
             let keys = self.keys_in(dirty);
             self.drop_keys(keys);
         }
+    }
+
+    /// The master of the own master, if that has become a replica ("I'm a sub-replica!", not in 6.0).
+    fn grand_master(&self) -> Option<NodeId> {
+        let master = self.recs.get(&self.me().master?)?;
+        master.master.filter(|grand| *grand != self.id)
     }
 
     pub(crate) fn settle_collision(&mut self, id: &NodeId, packet: &Packet, _: &mut Env<'_>) {
