@@ -10,7 +10,7 @@ MASTERS ?= 3
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix fuzz bench lint release redis-server
+.PHONY: help demo test matrix fuzz mutants bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ matrix: ## Run the tests with each server that is supported, fetching it where i
 
 fuzz: ## Play fresh seeds against the parsers and the HTTP side (MINUTES=10).
 	FUZZ_MINUTES=$(MINUTES) cargo test --test fuzz -- --nocapture
+
+mutants: ## Remove each safety rule once, and see that the simulator notices (ONLY="s1 s12": some alone).
+	scripts/mutants $(ONLY)
 
 bench: redis-server release ## Measure, side by side with redis-cli (ROWS=form-6,idle: some alone).
 	ROWS=$(ROWS) AGENT=$(STATIC) cargo run --release --package testbed --bin bench

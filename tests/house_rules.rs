@@ -140,6 +140,28 @@ fn every_safety_rule_names_code_and_tests_that_exist() {
     }
 }
 
+/// `make mutants` takes each rule out by its text: what is to be replaced stands in its file, once.
+#[test]
+fn every_mutation_still_finds_its_text() {
+    let folder = std::fs::read_dir(root().join("tests/mutants")).unwrap();
+    let mutations: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    assert!(!mutations.is_empty());
+    for mutation in &mutations {
+        let (name, text) = (short(mutation), std::fs::read_to_string(mutation).unwrap());
+        let (header, edits) = text.split_once("\n@@ ").expect("an edit");
+        for part in ["rule: S", "\nremoved: "] {
+            assert!(header.contains(part), "{name} has no {part:?}");
+        }
+        for edit in edits.trim_end().split("\n@@ ") {
+            let (file, change) = edit.split_once('\n').expect("a text");
+            let (found, _) = change.split_once("\n=>").expect("what to put there");
+            let code = std::fs::read_to_string(root().join(file)).unwrap();
+            let times = code.matches(found).count();
+            assert_eq!(times, 1, "{name}: not exactly once in {file}:\n{found}");
+        }
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

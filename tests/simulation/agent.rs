@@ -209,7 +209,7 @@ fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, 
         redis: PeerRedis::Silent(Silence::TimedOut),
         agent: PeerAgent::Silent(why.to_owned()),
     };
-    let Some(peer) = world.occupant(ip).filter(|peer| world.reaches(pod, *peer)) else {
+    let Some(peer) = world.occupant(ip).filter(|peer| world.asks(pod, *peer)) else {
         return (silent("no answer"), DEADLINE_MS);
     };
     let p = &world.pods[peer];

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Zone {
     now: BTreeMap<u32, IpAddr>,
-    pub(crate) trouble: Trouble,
+    named_since: BTreeMap<u32, i64>,
+    trouble: Trouble,
+    /// When the last trouble ended.
+    well_since: i64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -27,7 +30,12 @@ pub(crate) enum Trouble {
 }
 
 impl Zone {
-    pub(crate) fn set(&mut self, ordinal: u32, ip: Option<IpAddr>) {
+    pub(crate) fn set(&mut self, ordinal: u32, ip: Option<IpAddr>, now: i64) {
+        if ip.is_some() {
+            self.named_since.entry(ordinal).or_insert(now);
+        } else {
+            self.named_since.remove(&ordinal);
+        }
         match ip {
             Some(ip) => self.now.insert(ordinal, ip),
             None => self.now.remove(&ordinal),
@@ -36,6 +44,18 @@ impl Zone {
 
     pub(crate) fn records(&self) -> &BTreeMap<u32, IpAddr> {
         &self.now
+    }
+
+    pub(crate) fn trouble(&mut self, trouble: Trouble, now: i64) {
+        self.trouble = trouble;
+        self.well_since = now;
+    }
+
+    /// Whether every question of the last `ms` was answered with this ordinal's name.
+    pub(crate) fn named_for(&self, ordinal: u32, ms: i64, now: i64) -> bool {
+        let since = self.named_since.get(&ordinal);
+        let well = matches!(self.trouble, Trouble::None) && now - self.well_since > ms;
+        well && since.is_some_and(|since| now - since > ms)
     }
 
     pub(crate) fn answer(&self) -> PeersSeen {

@@ -26,7 +26,7 @@ pub(crate) fn undo(world: &mut World, undo: &Undo) {
                 world.blocked.remove(pair);
             }
         }
-        Undo::Dns(zone) => world.zones[*zone].trouble = Trouble::None,
+        Undo::Dns(zone) => world.zones[*zone].trouble(Trouble::None, world.now),
         Undo::AnswersLost => world.answers_lost = false,
         Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
     }
@@ -44,6 +44,10 @@ pub(crate) enum Kind {
 /// One random fault.
 pub(crate) fn strike(world: &mut World, kind: Kind) {
     let grave = kind == Kind::Holding && world.rng.u8(0..3) == 0;
+    if grave && world.layout.beyond > 0 && world.rng.bool() {
+        lose_all_volumes_but_the_last(world);
+        return;
+    }
     if grave {
         match world.rng.u8(0..5) {
             0 | 1 => lose_volume(world),
@@ -226,7 +230,12 @@ fn freeze_agent(world: &mut World) {
 fn partition(world: &mut World) {
     let away = some_pods(world);
     let both = world.rng.u8(0..3) > 0;
-    let ms = world.rng.i64(500..12_000);
+    let mut ms = world.rng.i64(500..12_000);
+    // For long, because who is met in vain must be met less and less often.
+    world.bus_alone = world.blocked.is_empty() && world.rng.u8(0..3) == 0;
+    if world.bus_alone {
+        ms *= 5;
+    }
     let mut pairs = Vec::new();
     for a in &away {
         for b in (0..world.pods.len()).filter(|b| !away.contains(b)) {
@@ -238,7 +247,12 @@ fn partition(world: &mut World) {
     }
     let what = names(world, &away);
     let ways = if both { "both ways" } else { "one way" };
-    world.tell(|_| format!("* {what} cut off for {ms} ms, {ways}"));
+    let bus = if world.bus_alone {
+        ", the bus alone"
+    } else {
+        ""
+    };
+    world.tell(|_| format!("* {what} cut off for {ms} ms, {ways}{bus}"));
     world.blocked.extend(pairs.iter().copied());
     world.after(ms, Event::Undo(Undo::Unblock(pairs)));
 }
@@ -265,7 +279,7 @@ fn dns_trouble(world: &mut World) {
         }
     };
     world.tell(|_| format!("* DNS trouble for {ms} ms: {trouble:?}"));
-    world.zones[zone].trouble = trouble;
+    world.zones[zone].trouble(trouble, world.now);
     world.after(ms, Event::Undo(Undo::Dns(zone)));
 }
 
@@ -315,6 +329,27 @@ fn lose_volume(world: &mut World) {
     world.pods[pod].disk = Default::default();
     let ip = ip.unwrap_or_else(|| world.fresh_address());
     start_pod(world, pod, ip);
+}
+
+/// What is left of a cluster is on the volume of a pod beyond the first shape, which may be slow.
+fn lose_all_volumes_but_the_last(world: &mut World) {
+    let cluster = world.rng.usize(0..world.layout.clusters);
+    world.tell(|_| "* all pods of the first shape lose their volumes".to_owned());
+    for pod in 0..world.pods.len() {
+        let p = &world.pods[pod];
+        if p.cluster != cluster {
+            continue;
+        }
+        if p.ordinal >= world.layout.shape.expected_pods() {
+            let ms = world.rng.i64(0..15_000);
+            world.pods[pod].redis_frozen_until = world.now + ms;
+            continue;
+        }
+        end_pod(world, pod);
+        world.pods[pod].disk = Default::default();
+        let ip = world.fresh_address();
+        start_pod(world, pod, ip);
+    }
 }
 
 fn lose_nodes_conf(world: &mut World) {
@@ -404,12 +439,12 @@ pub(crate) fn heal(world: &mut World) {
     world.blocked.clear();
     world.answers_lost = false;
     for zone in &mut world.zones {
-        zone.trouble = Trouble::None;
+        zone.trouble(Trouble::None, world.now);
     }
     for pod in 0..world.pods.len() {
         let p = &mut world.pods[pod];
         p.agent_lag = 3;
-        p.redis_frozen_until = 0;
+        p.redis_frozen_until = p.redis_frozen_until.min(world.now);
         p.agent_frozen_until = p.agent_frozen_until.min(world.now);
         if p.ip.is_none() {
             let ip = world.fresh_address();

@@ -3,7 +3,7 @@
 use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
-use super::invariants::not_whole;
+use super::invariants::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;
@@ -43,14 +43,14 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         (1, 0),
     ];
     let (masters, replicas) = shapes[rng.usize(0..shapes.len())];
-    let layout = Layout {
+    let mut layout = Layout {
         shape: Shape::new(masters, replicas).expect("a shape"),
+        beyond: 0,
         clusters: 1 + rng.usize(0..2),
         node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
         inotify: rng.u8(0..4) > 0,
         own_passwords: rng.bool(),
     };
-    let mut world = World::new(seed, layout, told);
     let kind = if rng.u8(0..4) == 0 {
         Kind::Holding
     } else {
@@ -58,6 +58,8 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
     };
     let blank = rng.u8(0..4) == 0;
     let strikes = rng.u64(1..8);
+    layout.beyond = u32::from(rng.u8(0..6) == 0);
+    let mut world = World::new(seed, layout, told);
     let result = live(&mut world, kind, blank, strikes);
     if let Err(what) = &result {
         world.tell(|_| format!("! {what}"));
@@ -95,7 +97,8 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
     faults::heal(world);
     if kind == Kind::Holding {
         let until = world.now + SILENT_FOR_MS;
-        return world.run(until);
+        world.run(until)?;
+        return unreported(world).map_or(Ok(()), Err);
     }
     become_whole(world)?;
     stay_silent(world)

@@ -6,6 +6,7 @@ use super::fake::{NEVER, Node};
 use super::world::{Pod, World, cluster_name};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
+use redis_sidecar::model::reason::ReasonCode;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -13,8 +14,15 @@ use std::net::IpAddr;
 const RECENTLY_MS: i64 = 1100;
 /// After so long with everything in reach an agent must have found out.
 const FOUND_OUT_MS: i64 = 5000;
+/// A name that DNS has had for so long is known to who acts: answers hold for a second.
+const SEEN_AFTER_MS: i64 = 2500;
 /// No rule writes the same thing more often, and no two rules share more than one time.
 const SAME_WRITE_GAP_MS: i64 = 190;
+/// So often within so long the same address is met by one agent, whatever comes of it.
+const MEETS: usize = 11;
+const MEETS_WITHIN_MS: i64 = 20_000;
+/// How often it is looked who sees no majority.
+const MINORITY_LOOK_MS: i64 = 100;
 /// No agent writes more than this in a minute, whatever happens.
 const WRITES_A_MINUTE: usize = 150;
 
@@ -37,6 +45,9 @@ pub(crate) struct Judge {
     written: BTreeMap<(usize, u64, String), (i64, i64)>,
     pace: BTreeMap<usize, Vec<i64>>,
     foreign_since: BTreeMap<usize, i64>,
+    minority_since: BTreeMap<usize, i64>,
+    minority_looked: i64,
+    met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
 }
 
 /// Which node answered at an address, and when.
@@ -97,10 +108,32 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
         invariant_no_merge(world);
         invariant_one_owner_a_slot(world);
     }
+    if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
+        note_minorities(world);
+    }
     match world.judge.violation.take() {
         Some(what) => Err(what),
         None => Ok(()),
     }
+}
+
+/// Since when each node has seen no majority of the slot owners.
+fn note_minorities(world: &mut World) {
+    let now = world.now;
+    world.judge.minority_looked = now;
+    for (pod, p) in world.pods.iter().enumerate() {
+        if p.node.as_ref().is_some_and(sees_no_majority) {
+            world.judge.minority_since.entry(pod).or_insert(now);
+        } else {
+            world.judge.minority_since.remove(&pod);
+        }
+    }
+}
+
+fn sees_no_majority(node: &Node) -> bool {
+    let owners = node.recs.values().filter(|rec| rec.segs != 0);
+    let lost = owners.filter(|rec| rec.fail || rec.pfail).count();
+    lost > 0 && lost * 2 >= node.size()
 }
 
 /// No table has a settled node of another cluster.
@@ -198,6 +231,9 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
     if there.peek().is_none() {
         return Some("S1: nobody has answered there within a second".to_owned());
     }
+    let since = world.judge.minority_since.get(&pod);
+    let cut_off =
+        since.is_some_and(|since| world.now - since > RECENTLY_MS) && sees_no_majority(node);
     let right = there.any(|tenancy| {
         let known = node.knows().any(|rec| rec.id == tenancy.id);
         let p = &world.pods[tenancy.pod];
@@ -206,9 +242,13 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
         // Two that are forming may both have come so far that there is a cluster to write to.
         let member = |p: &Pod| p.disk.note.as_ref().is_some_and(|note| note.member);
         let forming = !member(p) && !member(&world.pods[pod]);
-        known || (ours && (keys == 0 || forming))
+        known || (ours && ((keys == 0 && !cut_off) || forming))
     });
-    (!right).then(|| "S1: who answered there is neither known nor an empty pod of ours".to_owned())
+    let why = match cut_off {
+        true => "S1: who answered there is not known, and this node sees no majority",
+        false => "S1: who answered there is neither known nor an empty pod of ours",
+    };
+    (!right).then(|| why.to_owned())
 }
 
 /// An empty node, or the link to the present master; the target is that node and owns slots (S5).
@@ -242,11 +282,15 @@ fn s6_forget(node: &Node, id: &NodeId) -> Option<String> {
     settled.then(|| "S6: it is no handshake".to_owned())
 }
 
-/// Every pod of the cluster is there and has nothing (S3).
+/// Every pod of the first shape is there and has nothing, nor has one beyond it that DNS names (S3).
 fn s3_slots(world: &World, pod: usize) -> Option<String> {
     let cluster = world.pods[pod].cluster;
     for (other, p) in world.pods.iter().enumerate() {
         if p.cluster != cluster {
+            continue;
+        }
+        let in_shape = p.ordinal < world.layout.shape.expected_pods();
+        if !in_shape && !world.zones[cluster].named_for(p.ordinal, SEEN_AFTER_MS, world.now) {
             continue;
         }
         let name = world.pod_name(other);
@@ -260,7 +304,7 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
                 .is_none_or(|until| world.now - until <= RECENTLY_MS);
             tenancy.pod == other && recent
         });
-        if !there {
+        if !there && in_shape {
             return Some(format!("S3: {name} has not been there within a second"));
         }
     }
@@ -320,10 +364,31 @@ fn s10_doubled(world: &World, pod: usize, action: &Action) -> Option<String> {
     let asked = [here.pod, twin.pod].iter().all(|other| {
         let p = &world.pods[*other];
         let answers = p.agent.as_ref().is_some_and(|agent| agent.rounds > 20);
-        answers && world.reaches(pod, *other) && p.redis_frozen_until < world.now
+        answers && world.reaches(pod, *other) && p.redis_frozen_until + RECENTLY_MS < world.now
     });
     let long = world.now - since > FOUND_OUT_MS;
     (asked && long).then(|| format!("S10: {} answers twice", here.id))
+}
+
+/// When all faults are over, each of two nodes with one ID says so (S10).
+pub(crate) fn unreported(world: &World) -> Option<String> {
+    let id_of = |p: &Pod| p.node.as_ref().map(|node| node.id);
+    for (pod, p) in world.pods.iter().enumerate() {
+        let mut others = world.pods.iter().enumerate();
+        let doubled = others.any(|(other, q)| other != pod && id_of(p) == id_of(q));
+        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        let Some(decision) = decision.filter(|_| doubled && p.node.is_some()) else {
+            continue;
+        };
+        let mut codes = decision.reasons.iter().map(|reason| reason.code);
+        if !world.judge.merge_planted && !codes.any(|code| code == ReasonCode::DuplicateNodeId) {
+            let name = world.pod_name(pod);
+            return Some(format!(
+                "S10: {name} does not say that its ID answers twice"
+            ));
+        }
+    }
+    None
 }
 
 /// Nothing is written in a loop (S12).
@@ -340,6 +405,15 @@ fn s12_rate(world: &mut World, pod: usize, action: &Action) {
     // Two rules may have the same peer met.
     if now - before < SAME_WRITE_GAP_MS {
         judge.blame(format!("S12: {name} orders again at once: {text}"));
+    }
+    if let Action::Meet { ip, .. } = action {
+        let met = judge.met.entry((pod, starts, *ip)).or_default();
+        met.retain(|at| now - at < MEETS_WITHIN_MS);
+        met.push(now);
+        let count = met.len();
+        if count > MEETS {
+            judge.blame(format!("S12: {name} meets {ip} {count} times in 20 s"));
+        }
     }
     let pace = judge.pace.entry(pod).or_default();
     pace.retain(|at| now - at < 60_000);

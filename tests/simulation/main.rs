@@ -1,7 +1,7 @@
 //! The simulator: many pods and the real judgement under a virtual clock, with faults from a seed.
 //!
-//! `fixed_seeds` is part of `make test`; `fresh_seeds` is `make simulate`; `SEED=n` with `replay`
-//! tells one history. What must hold is in `invariants.rs`, what goes wrong in `faults.rs`.
+//! `fixed_seeds` is part of `make test`; `fresh_seeds` is `make simulate`, and `make mutants` plays it
+//! with a safety rule removed; `SEED=n` with `replay` tells one history. What must hold is in `invariants.rs`, what goes wrong in `faults.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(
@@ -50,14 +50,16 @@ fn fixed_seeds() {
 #[test]
 #[ignore = "make simulate"]
 fn fresh_seeds() {
-    let seconds: u64 = std::env::var("SECONDS").map_or(60, |s| s.parse().unwrap());
-    let first: u64 =
-        std::env::var("FIRST").map_or_else(|_| fastrand::u64(..1 << 40), |s| s.parse().unwrap());
+    let number = |name| std::env::var(name).ok().map(|s| s.parse::<u64>().unwrap());
+    let seconds = number("SECONDS").unwrap_or(60);
+    let first = number("FIRST").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let (histories_max, failures_max) = (number("HISTORIES"), number("FAILURES").unwrap_or(20));
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut histories, mut faults, mut ms, mut steps, mut writes, mut lost) = (0, 0, 0, 0, 0, 0);
     let mut bad = Vec::new();
     for seed in first.. {
-        if Instant::now() > until || bad.len() >= 20 {
+        let enough = histories_max.is_some_and(|max| histories >= max);
+        if Instant::now() > until || enough || bad.len() as u64 >= failures_max {
             break;
         }
         let outcome = history::run(seed, false);

@@ -7,6 +7,15 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 impl World {
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
+        from == to || !(self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from)))
+    }
+
+    /// Whether a question is answered, which goes to another port than the bus.
+    pub(crate) fn asks(&self, from: usize, to: usize) -> bool {
+        self.bus_alone || self.reaches(from, to)
+    }
+
     pub(crate) fn carry_out(&mut self, process: Process, effect: Effect) {
         match effect {
             Effect::Dial { link, ip } => {

@@ -93,6 +93,8 @@ pub(crate) struct Pod {
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) shape: Shape,
+    /// Pods of each cluster beyond its first shape.
+    pub(crate) beyond: u32,
     pub(crate) clusters: usize,
     pub(crate) node_timeout: i64,
     pub(crate) inotify: bool,
@@ -108,6 +110,8 @@ pub(crate) struct World {
     pub(crate) zones: Vec<Zone>,
     /// Pairs of pods of which the first does not reach the second.
     pub(crate) blocked: BTreeSet<(usize, usize)>,
+    /// What is blocked is the cluster bus alone.
+    pub(crate) bus_alone: bool,
     pub(crate) answers_lost: bool,
     /// The address of the next pod that is met is given to another one.
     pub(crate) snatch_next: bool,
@@ -130,7 +134,7 @@ pub(crate) fn cluster_name(cluster: usize) -> &'static str {
 impl World {
     /// No pod runs yet; each has a blank volume.
     pub(crate) fn new(seed: u64, layout: Layout, told: bool) -> World {
-        let pods_each = layout.shape.expected_pods();
+        let pods_each = layout.shape.expected_pods() + layout.beyond;
         let pods = (0..layout.clusters).flat_map(|cluster| {
             (0..pods_each).map(move |ordinal| Pod {
                 cluster,
@@ -154,6 +158,7 @@ impl World {
             pods: pods.collect(),
             zones: (0..layout.clusters).map(|_| Zone::default()).collect(),
             blocked: BTreeSet::new(),
+            bus_alone: false,
             answers_lost: false,
             snatch_next: false,
             keys_used: 0,
@@ -260,13 +265,13 @@ impl World {
             Event::Published(pod) => {
                 let p = &self.pods[pod];
                 if p.ip.is_some() {
-                    self.zones[p.cluster].set(p.ordinal, p.ip);
+                    self.zones[p.cluster].set(p.ordinal, p.ip, self.now);
                 }
             }
             Event::Withdrawn(pod, ip) => {
                 let p = &self.pods[pod];
                 if self.zones[p.cluster].records().get(&p.ordinal) == Some(&ip) {
-                    self.zones[p.cluster].set(p.ordinal, None);
+                    self.zones[p.cluster].set(p.ordinal, None, self.now);
                 }
             }
             Event::Redis(pod, start) => {
@@ -306,10 +311,6 @@ impl World {
     /// Who has this address now.
     pub(crate) fn occupant(&self, ip: IpAddr) -> Option<usize> {
         self.pods.iter().position(|pod| pod.ip == Some(ip))
-    }
-
-    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
-        from == to || !(self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from)))
     }
 
     /// Lets a node do one step, and carries out what it wants done.
