@@ -6,11 +6,14 @@ STATIC := $(TARGET_DIR)/$(TARGET)/release/redis-sidecar
 PODS ?= 6
 MASTERS ?= 3
 
-# How long `make fuzz` plays fresh seeds.
+# How long `make simulate` and `make fuzz` play fresh seeds.
 MINUTES ?= 10
 
+# The seed of the one history to tell.
+export SEED
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix fuzz mutants bench lint release redis-server
+.PHONY: help demo test matrix simulate fuzz mutants bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +31,13 @@ endif
 
 matrix: ## Run the tests with each server that is supported, fetching it where it is missing.
 	scripts/matrix
+
+simulate: ## Play fresh histories in the simulator (MINUTES=10), or tell one (SEED=n).
+ifdef SEED
+	cargo test --profile simulate --test simulation replay -- --ignored --nocapture
+else
+	SIMULATE_SECONDS=$$(($(MINUTES) * 60)) cargo test --profile simulate --test simulation fresh_seeds -- --ignored --nocapture
+endif
 
 fuzz: ## Play fresh seeds against the parsers and the HTTP side (MINUTES=10).
 	FUZZ_MINUTES=$(MINUTES) cargo test --test fuzz -- --nocapture

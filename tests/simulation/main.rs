@@ -18,6 +18,9 @@ mod invariants;
 mod network;
 mod world;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 fn fail(seed: u64) -> ! {
@@ -47,39 +50,66 @@ fn fixed_seeds() {
     }
 }
 
+/// What many histories came to.
+#[derive(Default)]
+struct Totals {
+    histories: u64,
+    faults: u64,
+    ms: i64,
+    steps: u64,
+    writes: u64,
+    lost: u64,
+    bad: BTreeSet<u64>,
+}
+
 #[test]
 #[ignore = "make simulate"]
 fn fresh_seeds() {
     let number = |name| std::env::var(name).ok().map(|s| s.parse::<u64>().unwrap());
-    let seconds = number("SECONDS").unwrap_or(60);
+    let seconds = number("SIMULATE_SECONDS").unwrap_or(60);
     let first = number("FIRST").unwrap_or_else(|| fastrand::u64(..1 << 40));
     let (histories_max, failures_max) = (number("HISTORIES"), number("FAILURES").unwrap_or(20));
     let until = Instant::now() + Duration::from_secs(seconds);
-    let (mut histories, mut faults, mut ms, mut steps, mut writes, mut lost) = (0, 0, 0, 0, 0, 0);
-    let mut bad = Vec::new();
-    for seed in first.. {
-        let enough = histories_max.is_some_and(|max| histories >= max);
-        if Instant::now() > until || enough || bad.len() as u64 >= failures_max {
+    let (next, totals) = (AtomicU64::new(0), Mutex::new(Totals::default()));
+    let play = || loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let failures = totals.lock().unwrap().bad.len() as u64;
+        let enough = histories_max.is_some_and(|max| index >= max);
+        if Instant::now() > until || enough || failures >= failures_max {
             break;
         }
+        let seed = first + index;
         let outcome = history::run(seed, false);
-        histories += 1;
-        faults += outcome.faults;
-        ms += outcome.simulated_ms;
-        steps += outcome.steps;
-        writes += outcome.writes;
-        lost += u64::from(outcome.lost_by_redis);
+        let mut totals = totals.lock().unwrap();
+        totals.histories += 1;
+        totals.faults += outcome.faults;
+        totals.ms += outcome.simulated_ms;
+        totals.steps += outcome.steps;
+        totals.writes += outcome.writes;
+        totals.lost += u64::from(outcome.lost_by_redis);
         if let Err(what) = outcome.result {
             println!("seed {seed}: {what}");
-            bad.push(seed);
+            totals.bad.insert(seed);
         }
-    }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(play);
+        }
+    });
+    let totals = totals.into_inner().unwrap();
     println!(
-        "{histories} histories from seed {first}, {faults} faults, {} simulated hours, {steps} steps, {writes} writes; Redis by itself lost {lost} keys; {} histories failed",
-        ms / 3_600_000,
-        bad.len()
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes; Redis by itself lost {} keys; {} histories failed",
+        totals.histories,
+        totals.faults,
+        totals.ms / 3_600_000,
+        totals.steps,
+        totals.writes,
+        totals.lost,
+        totals.bad.len()
     );
-    if let Some(seed) = bad.first() {
+    if let Some(seed) = totals.bad.first() {
         fail(*seed);
     }
 }
