@@ -3,7 +3,7 @@
 use super::form;
 use super::memory::Asking;
 use super::plan::{FEW, Plan};
-use super::scene::{Peer, Scene};
+use super::scene::{self, Peer, Scene};
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{PeerAnswer, Stage};
 use crate::model::peers::DnsAnswer;
@@ -35,6 +35,9 @@ mod each {
     /// Between two questions to somebody who answers and is not verified yet.
     pub(super) const POLITE: Duration = Duration::from_millis(2);
 }
+
+/// Of many pods, how many are asked in one round: more would time out waiting for each other.
+const AT_ONCE: usize = 16;
 
 /// This pod's name at another address may be its own second address, for ever.
 const ELSEWHERE: Duration = Duration::from_secs(5);
@@ -99,14 +102,22 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 /// and when all are there, who cannot have them all answer within a second gives way to others.
 fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     let now = scene.seen.now;
-    let expected: Vec<u32> = scene.policy.expected_peers().collect();
+    let many = scene.policy.expected() > FEW;
+    let mut expected: Vec<u32> = scene.policy.expected_peers().collect();
+    if many {
+        // Each begins with those that come after it, so that not all ask the same ones first.
+        let after = expected.partition_point(|ordinal| *ordinal < scene.policy.me.ordinal);
+        expected.rotate_left(after);
+    }
     // Nothing waits for all of them any more: this pod joins.
     let joins = form::somebody_is_member(scene);
     let verified = &scene.memory.verified;
     let (there, missing): (Vec<u32>, Vec<u32>) = expected
         .iter()
         .partition(|ordinal| verified.contains_key(ordinal));
-    for ordinal in missing.iter().chain(there.iter().filter(|_| joins)) {
+    let wanted = missing.iter().chain(there.iter().filter(|_| joins));
+    let due = wanted.filter(|ordinal| !many || is_due(scene, **ordinal));
+    for ordinal in due.take(if many { AT_ONCE } else { usize::MAX }) {
         wonder(scene, plan, scene.sockets_of(*ordinal));
     }
     if joins || !missing.is_empty() {
@@ -133,7 +144,7 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
         .values()
         .any(PeerAnswer::gave_no_answer_in_time);
     let answered = expected.iter().all(|ordinal| {
-        let peer = scene.peers.get(ordinal);
+        let peer = scene.acquainted.get(ordinal);
         peer.is_some_and(Peer::knows_its_stage)
     });
     plan.memory_mut().asking = Asking {
@@ -148,9 +159,23 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
         plan.memory_mut().asking.rests = rests.saturating_add(1);
         return;
     }
-    for ordinal in there {
+    let half = scene::acquaintance(scene.policy) / 2;
+    let lately = |ordinal: &u32| {
+        let known = scene.memory.verified.get(ordinal);
+        many && known.is_some_and(|(_, answer)| now - answer.at < half)
+    };
+    let due = there.into_iter().filter(|ordinal| !lately(ordinal));
+    for ordinal in due.take(if many { AT_ONCE } else { usize::MAX }) {
         wonder(scene, plan, scene.sockets_of(ordinal));
     }
+}
+
+/// Whether some address of it would be asked now.
+fn is_due(scene: &Scene<'_>, ordinal: u32) -> bool {
+    scene.sockets_of(ordinal).iter().any(|socket| {
+        let asked = scene.memory.asked.get(socket);
+        asked.is_none_or(|at| scene.seen.now - *at >= patience(scene, *socket))
+    })
 }
 
 fn wonder(scene: &Scene<'_>, plan: &mut Plan, sockets: Vec<SocketAddr>) {

@@ -4,7 +4,7 @@
 
 use super::guard::Cleared;
 use super::placement::{self, Part};
-use super::plan::Plan;
+use super::plan::{FEW, Plan};
 use super::scene::{Peer, Scene};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
@@ -22,6 +22,8 @@ const TELL_GAP: Duration = Duration::from_secs(60);
 /// How long a peer's agent may take to give its Redis a config epoch, which works only before the
 /// first MEET. Nothing is lost without: Redis makes equal epochs of masters differ by itself.
 const EPOCH_GRACE: Duration = Duration::from_millis(300);
+/// Of many, how many are verified anew in one round to be met.
+const ASKED_AT_ONCE: u32 = 8;
 /// A command that was refused is not repeated sooner.
 const RETRY_GAP: Duration = Duration::from_millis(300);
 
@@ -70,7 +72,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
 /// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing.
 pub(super) fn somebody_is_member(scene: &Scene<'_>) -> bool {
     scene
-        .peers
+        .acquainted
         .values()
         .any(|peer| peer.claim.stage == Some(Stage::Member))
 }
@@ -82,7 +84,7 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
     let beyond = in_dns.filter(|k| *k >= scene.policy.expected() && *k != scene.policy.me.ordinal);
     let waited_for = scene.policy.expected_peers().chain(beyond);
     let missing: Vec<u32> = waited_for
-        .filter(|k| !scene.peers.get(k).is_some_and(Peer::knows_its_stage))
+        .filter(|k| !scene.acquainted.get(k).is_some_and(Peer::knows_its_stage))
         .collect();
     if !missing.is_empty() {
         // Who was there a moment ago is only to be asked again; who is named, and waited for, is not.
@@ -112,7 +114,7 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
     }
     let shape = scene.policy.shape.to_string();
     let other_shape = scene
-        .peers
+        .acquainted
         .values()
         .find(|peer| peer.claim.shape.as_ref() != Some(&shape));
     if let Some(peer) = other_shape {
@@ -129,7 +131,7 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
     let in_shape = |k: &u32| *k < scene.policy.expected();
     Some(
         scene
-            .peers
+            .acquainted
             .iter()
             .filter(|(k, _)| in_shape(k))
             .map(|(k, peer)| (*k, *peer))
@@ -340,7 +342,8 @@ fn own_part_is_done(scene: &Scene<'_>, me: &NodeEntry, members: &Members) -> boo
 
 /// Every pair, both ways. A node learns of another's slots or master only with a packet that comes
 /// after their handshake, and by itself Redis sends one to a random node a second; so who has done
-/// its part says so to each peer once more. To a node that knows the sender, MEET is a ping.
+/// its part says so to each peer once more. To a node that knows the sender, MEET is a ping. Among
+/// many, each begins with those that come after it; gossip introduces most of the others meanwhile.
 fn introduce(
     scene: &Scene<'_>,
     table: &NodeTable,
@@ -348,7 +351,10 @@ fn introduce(
     done: bool,
     plan: &mut Plan,
 ) {
-    for (ordinal, peer) in peers {
+    let many = scene.policy.expected() > FEW;
+    let from = if many { scene.policy.me.ordinal } else { 0 };
+    let mut asked = 0;
+    for (ordinal, peer) in peers.range(from..).chain(peers.range(..from)) {
         let entry = table.get(&peer.facts.id);
         let known = entry.is_some_and(|node| !node.flags.handshake());
         let (id, pod) = (peer.facts.id, &peer.claim.pod);
@@ -356,6 +362,12 @@ fn introduce(
         let in_grace = scene.seen.now - waited < EPOCH_GRACE;
         if !known && in_grace && peer.facts.epoch == 0 && peer.facts.knows.is_empty() {
             plan.ask(peer.socket, Duration::ZERO);
+        } else if !known && !scene.peers.contains_key(ordinal) {
+            // Verified too long ago for a MEET (S1).
+            if asked < ASKED_AT_ONCE {
+                plan.ask(peer.socket, Duration::ZERO);
+                asked += 1;
+            }
         } else if !known {
             let evidence = format!("{id} answers there, verified as {pod}");
             let action = super::invite::meet(scene, peer);

@@ -16,7 +16,7 @@ pub const FRESH: Duration = Duration::from_secs(1);
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
 /// How long a pod that was verified counts as known to be there, for the order in which pods are
-/// asked and for words alone: no action rests on it.
+/// asked and for words alone.
 const KNOWN: Duration = Duration::from_secs(120);
 
 /// Redis's own default, where its configuration cannot be read.
@@ -31,9 +31,9 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// How many times in a row an address gave no answer in time.
     pub in_vain: BTreeMap<SocketAddr, u32>,
-    /// When and where each ordinal was last verified, its stage known; none longer ago than
-    /// [`KNOWN`], and none that has answered something else there since.
-    pub verified: BTreeMap<u32, (Moment, SocketAddr)>,
+    /// The answer with which each ordinal was last verified, its stage known, and where; none longer
+    /// ago than [`KNOWN`], and none that has answered something else there since.
+    pub verified: BTreeMap<u32, (SocketAddr, PeerAnswer)>,
     /// How the rule of the doubts shares what there is with all the others that ask.
     pub asking: Asking,
     /// The ordinal last verified for each node ID. Also on the volume.
@@ -120,12 +120,13 @@ impl Memory {
                 *next.in_vain.entry(*socket).or_default() += 1;
             } else {
                 next.in_vain.remove(socket);
-                next.verified.retain(|_, (_, place)| place != socket);
+                next.verified.retain(|_, (place, _)| place != socket);
             }
         }
         let asked = &next.asked;
         next.in_vain.retain(|socket, _| asked.contains_key(socket));
-        next.verified.retain(|_, (at, _)| seen.now - *at < KNOWN);
+        next.verified
+            .retain(|_, (_, answer)| seen.now - answer.at < KNOWN);
         next.written
             .retain(|_, (at, _)| seen.now - *at < Duration::from_secs(600));
 
@@ -177,7 +178,8 @@ impl Memory {
                     self.pods.insert(peer.facts.id, peer.ordinal);
                     self.foreign.remove(&peer.facts.id);
                     if peer.knows_its_stage() {
-                        self.verified.insert(peer.ordinal, (answer.at, *socket));
+                        let known = (*socket, answer.clone());
+                        self.verified.insert(peer.ordinal, known);
                     }
                 }
                 Err(Unverified::Foreign {

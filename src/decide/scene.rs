@@ -2,6 +2,7 @@
 //! verified to be whom, how far this pod has come, what is missing.
 
 use super::memory::{FRESH, Memory};
+use super::plan::FEW;
 use super::policy::Policy;
 use crate::model::identity::{NodeId, PodName};
 use crate::model::node_table::{NodeEntry, NodeTable};
@@ -10,8 +11,12 @@ use crate::model::observation::{
     Volume, VolumeNote,
 };
 use crate::model::peers::DnsAnswer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How much longer for each pod beyond a few an answer counts towards all of them together.
+const ACQUAINTED_EACH: Duration = Duration::from_millis(100);
 
 /// A pod of this cluster whose Redis and whose agent agree on who it is, within the last second.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +61,9 @@ pub struct Scene<'a> {
     pub me: Option<&'a NodeEntry>,
     /// Verified pods, by ordinal. An ordinal that two nodes claim is not in here.
     pub peers: BTreeMap<u32, Peer<'a>>,
+    /// The same, and those of many pods that were verified a little longer ago: for what rests on all
+    /// of them at once, and on no single one (S3).
+    pub acquainted: BTreeMap<u32, Peer<'a>>,
     /// How far this pod has come.
     pub stage: Stage,
 }
@@ -135,13 +143,15 @@ impl<'a> Scene<'a> {
             OwnRedis::Silent(_) | OwnRedis::Loading(..) => None,
         };
         let me = own.and_then(|own| own.table.myself());
+        let peers = verified_peers(policy, memory, me);
         Scene {
             policy,
             memory,
             seen,
             own,
             me,
-            peers: verified_peers(policy, memory, me),
+            acquainted: acquainted(policy, memory, seen, &peers),
+            peers,
             stage: stage(own, me, &seen.volume),
         }
     }
@@ -270,6 +280,40 @@ impl<'a> Scene<'a> {
             .unwrap_or_else(|| "not asked yet".to_owned());
         format!("{pod} ({why})")
     }
+}
+
+/// How long an answer counts towards all: to ask a hundred pods takes a hundred agents some seconds.
+pub fn acquaintance(policy: &Policy) -> Duration {
+    FRESH + ACQUAINTED_EACH * policy.expected().saturating_sub(FEW)
+}
+
+fn acquainted<'a>(
+    policy: &Policy,
+    memory: &'a Memory,
+    seen: &Observation,
+    peers: &BTreeMap<u32, Peer<'a>>,
+) -> BTreeMap<u32, Peer<'a>> {
+    let mut all = peers.clone();
+    if policy.expected() <= FEW {
+        return all;
+    }
+    // Who claims an ordinal now goes before who did.
+    let claimed = memory.answers.iter().filter_map(|(socket, answer)| {
+        let peer = verify(policy, *socket, answer).ok()?;
+        Some(peer.ordinal)
+    });
+    let claimed: BTreeSet<u32> = claimed.collect();
+    for (ordinal, (socket, answer)) in &memory.verified {
+        let recent = seen.now - answer.at <= acquaintance(policy);
+        if recent
+            && !claimed.contains(ordinal)
+            && *ordinal != policy.me.ordinal
+            && let Ok(peer) = verify(policy, *socket, answer)
+        {
+            all.insert(*ordinal, peer);
+        }
+    }
+    all
 }
 
 fn verified_peers<'a>(
