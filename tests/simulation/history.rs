@@ -3,7 +3,7 @@
 use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
-use super::invariants::{not_whole, unreported};
+use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;

@@ -3,10 +3,9 @@
 
 use super::agent::Agent;
 use super::fake::{NEVER, Node};
-use super::world::{Pod, World, cluster_name};
+use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
-use redis_sidecar::model::reason::ReasonCode;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -140,6 +139,10 @@ fn sees_no_majority(node: &Node) -> bool {
 fn invariant_no_merge(world: &mut World) {
     let mut found = None;
     for pod in 0..world.pods.len() {
+        // A restart does not end it.
+        if world.pods[pod].node.is_none() {
+            continue;
+        }
         let foreign = world.pods[pod].node.as_ref().and_then(|node| {
             let own = world.pods[pod].cluster;
             node.knows()
@@ -214,6 +217,7 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
     };
     let found = found
         .or_else(|| s9_foreign(world, pod, action))
+        .or_else(|| s11_lost(world, pod, action))
         .or_else(|| s10_doubled(world, pod, action));
     if let Some(what) = found {
         let name = world.pod_name(pod);
@@ -298,6 +302,10 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         if keys != 0 || p.disk.note.as_ref().is_some_and(|note| note.member) {
             return Some(format!("S3: {name} has keys or the marker"));
         }
+        let stranger = world.judge.foreign_since.get(&other);
+        if stranger.is_some_and(|since| world.now - since > RECENTLY_MS) {
+            return Some(format!("S3: {name} knows a node of another cluster"));
+        }
         let there = world.judge.tenancies.iter().any(|tenancy| {
             let recent = tenancy
                 .until
@@ -370,25 +378,18 @@ fn s10_doubled(world: &World, pod: usize, action: &Action) -> Option<String> {
     (asked && long).then(|| format!("S10: {} answers twice", here.id))
 }
 
-/// When all faults are over, each of two nodes with one ID says so (S10).
-pub(crate) fn unreported(world: &World) -> Option<String> {
-    let id_of = |p: &Pod| p.node.as_ref().map(|node| node.id);
-    for (pod, p) in world.pods.iter().enumerate() {
-        let mut others = world.pods.iter().enumerate();
-        let doubled = others.any(|(other, q)| other != pod && id_of(p) == id_of(q));
-        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-        let Some(decision) = decision.filter(|_| doubled && p.node.is_some()) else {
-            continue;
-        };
-        let mut codes = decision.reasons.iter().map(|reason| reason.code);
-        if !world.judge.merge_planted && !codes.any(|code| code == ReasonCode::DuplicateNodeId) {
-            let name = world.pod_name(pod);
-            return Some(format!(
-                "S10: {name} does not say that its ID answers twice"
-            ));
-        }
-    }
-    None
+/// A former member that knows nobody has lost its nodes.conf: it introduces nobody and begins nothing
+/// (S11).
+fn s11_lost(world: &World, pod: usize, action: &Action) -> Option<String> {
+    let changes = matches!(
+        action,
+        Action::Meet { .. } | Action::Replicate { .. } | Action::AddSlots { .. }
+    );
+    let p = &world.pods[pod];
+    let alone = p.node.as_ref().is_some_and(|node| node.recs.len() == 1);
+    let member = p.disk.note.as_ref().is_some_and(|note| note.member);
+    let lost = changes && alone && member && world.layout.shape.expected_pods() > 1;
+    lost.then(|| "S11: it was a member, and knows nobody".to_owned())
 }
 
 /// Nothing is written in a loop (S12).
@@ -421,80 +422,5 @@ fn s12_rate(world: &mut World, pod: usize, action: &Action) {
     let count = pace.len();
     if count > WRITES_A_MINUTE {
         judge.blame(format!("S12: {name} writes {count} times a minute"));
-    }
-}
-
-/// Why this cluster is not whole, if it is not.
-pub(crate) fn not_whole(world: &World, cluster: usize) -> Option<String> {
-    let pods: Vec<usize> = (0..world.pods.len())
-        .filter(|pod| world.pods[*pod].cluster == cluster)
-        .collect();
-    let mut owners: BTreeMap<u32, NodeId> = BTreeMap::new();
-    let ids: BTreeMap<NodeId, usize> = pods
-        .iter()
-        .filter_map(|pod| Some((world.pods[*pod].node.as_ref()?.id, *pod)))
-        .collect();
-    for pod in &pods {
-        let name = world.pod_name(*pod);
-        let p = &world.pods[*pod];
-        let Some(node) = &p.node else {
-            return Some(format!("{name} does not run"));
-        };
-        if !node.state_ok {
-            return Some(format!("{name} says cluster_state:fail"));
-        }
-        for rec in node.recs.values().filter(|rec| rec.id != node.id) {
-            let Some(other) = ids.get(&rec.id).map(|other| &world.pods[*other]) else {
-                return Some(format!("{name} knows {}, which is nobody", rec.id));
-            };
-            let healthy = !(rec.fail || rec.pfail || rec.noaddr || rec.handshake);
-            if rec.ip != other.ip || !healthy || !rec.link.is_some_and(|link| link.up) {
-                return Some(format!("{name} does not see {} as it is", rec.id));
-            }
-        }
-        if node.recs.len() != pods.len() {
-            return Some(format!("{name} knows {} nodes", node.recs.len()));
-        }
-        for seg in node.segs() {
-            let Some(owner) = node.owner(seg) else {
-                return Some(format!("{name} knows no owner of segment {seg}"));
-            };
-            if *owners.entry(seg).or_insert(owner.id) != owner.id {
-                return Some(format!("{name} sees another owner of segment {seg}"));
-            }
-        }
-        if let Some(why) = wrong_part(*pod, node, &ids) {
-            return Some(format!("{name} {why}"));
-        }
-        let agent = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-        if !agent.is_some_and(|decision| decision.ready) {
-            let why = agent.map(|d| super::history::list(&d.reasons));
-            return Some(format!("{name} is not ready: {}", why.unwrap_or_default()));
-        }
-        if p.disk.note.as_ref().is_none_or(|note| !note.member) {
-            let cluster = cluster_name(cluster);
-            return Some(format!("{name} has no marker of {cluster}"));
-        }
-    }
-    None
-}
-
-/// A replica is linked to the very process of its master.
-fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<String> {
-    use super::fake::LinkState;
-    let me = node.me();
-    if !me.replica {
-        return (me.segs == 0).then(|| "is a master without slots".to_owned());
-    }
-    let master = me.master.and_then(|id| ids.get(&id));
-    let linked = node.replication.map(|link| link.state);
-    match (linked, master) {
-        (Some(LinkState::Up { from }), Some(master)) if from.pod == *master && pod != *master => {
-            None
-        }
-        _ => Some(format!(
-            "is not linked to its master: {:?}",
-            node.replication
-        )),
     }
 }

@@ -1,7 +1,7 @@
 //! The simulator: many pods and the real judgement under a virtual clock, with faults from a seed.
 //!
 //! `fixed_seeds` is part of `make test`; `fresh_seeds` is `make simulate`, and `make mutants` plays it
-//! with a safety rule removed; `SEED=n` with `replay` tells one history. What must hold is in `invariants.rs`, what goes wrong in `faults.rs`.
+//! with a safety rule removed; `SEED=n` with `replay` tells one history. What must hold is in `invariants.rs` and, at the end, in `whole.rs`, what goes wrong in `faults.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(
@@ -16,6 +16,7 @@ mod faults;
 mod history;
 mod invariants;
 mod network;
+mod whole;
 mod world;
 
 use std::collections::BTreeSet;
