@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use testbed::{Builder, Pod, Role, Snapshot, Testbed, wait};
+use testbed::{Builder, Pod, Role, Snapshot, Testbed, canary::Canary, wait};
 
 /// For anything that takes a moment on an idle machine: it may be a busy one.
 pub(crate) const LONG: Duration = Duration::from_secs(40);
@@ -195,6 +195,28 @@ pub(crate) async fn topology_untouched(bed: &Testbed) -> Result<()> {
         ensure!(writes.of(command) == 0, "{command}: {writes:?}");
     }
     Ok(())
+}
+
+/// From now on and for a while no Redis receives anything that changes the topology.
+pub(crate) async fn left_alone(bed: &Testbed) -> Result<()> {
+    let seen = bed.writes_seen().await?;
+    wait::throughout(QUIET, "the topology is left alone", async || {
+        let news = bed.writes_seen().await?.since(&seen);
+        let topology = news.iter().find(|write| write.contains("cluster|"));
+        ensure!(topology.is_none(), "{news:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The cluster is whole with the nodes and the keys that it had, ready and silent. Ends it.
+pub(crate) async fn as_before(bed: Testbed, before: &Snapshot, canary: &Canary) -> Result<()> {
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
 }
 
 /// The whole log of an agent, over all its starts.

@@ -96,22 +96,10 @@ async fn cloned(name: &str, original: usize) -> Result<()> {
         let pod = bed.pod(ordinal)?;
         ensure!(pod.ready().await.is_err(), "{} is ready", pod.name);
     }
-    let seen = bed.writes_seen().await?;
-    wait::throughout(QUIET, "the topology is left alone", async || {
-        let news = bed.writes_seen().await?.since(&seen);
-        let topology = news.iter().find(|write| write.contains("cluster|"));
-        ensure!(topology.is_none(), "{news:?}");
-        Ok(())
-    })
-    .await?;
+    left_alone(&bed).await?;
 
     bed.remove_last_pod(Ending::Kill).await?;
-    let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    bed.all_ready(LONG).await?;
-    canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
-    bed.finish().await
+    as_before(bed, &before, &canary).await
 }
 
 /// S10, with a replica's volume.
@@ -163,12 +151,7 @@ async fn lost_nodes_conf(name: &str, ordinal: usize, note_too: bool) -> Result<(
     bed.end_pod(ordinal, Ending::Kill).await?;
     fs::write(pod.nodes_conf(), kept_after)?;
     bed.start_pod(ordinal).await?;
-    let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    bed.all_ready(LONG).await?;
-    canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
-    bed.finish().await
+    as_before(bed, &before, &canary).await
 }
 
 /// S11, a replica.
@@ -205,22 +188,10 @@ async fn deleted_by_force(name: &str, ordinal: usize) -> Result<()> {
     // DNS leads the old one's agent to its successor.
     says(&old, "duplicate-node-id", id).await?;
     ensure!(old.ready().await.is_err(), "the old one is ready");
-    let seen = bed.writes_seen().await?;
-    wait::throughout(QUIET, "the topology is left alone", async || {
-        let news = bed.writes_seen().await?.since(&seen);
-        let topology = news.iter().find(|write| write.contains("cluster|"));
-        ensure!(topology.is_none(), "{news:?}");
-        Ok(())
-    })
-    .await?;
+    left_alone(&bed).await?;
 
     old.kill().await?;
-    let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    bed.all_ready(LONG).await?;
-    canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
-    bed.finish().await
+    as_before(bed, &before, &canary).await
 }
 
 /// Scenario 63, a replica.
@@ -263,10 +234,5 @@ async fn a_successor_on_the_same_volume_waits_until_the_old_one_is_dead() -> Res
     // The kubelet's part: the container is started again.
     old.kill().await?;
     new.start_redis().await?;
-    let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    bed.all_ready(LONG).await?;
-    canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
-    bed.finish().await
+    as_before(bed, &before, &canary).await
 }

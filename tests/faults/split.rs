@@ -199,12 +199,7 @@ async fn a_pod_whose_bus_cannot_be_called_disturbs_nobody_and_heals_when_it_can(
     let most = (watched.as_millis() / 1200 + 1) * 10;
     ensure!(u128::from(met) <= most, "{met} MEETs in {watched:?}");
     bed.mend()?;
-    let after = bed.whole(LONG).await?;
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    bed.all_ready(LONG).await?;
-    canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
-    bed.finish().await
+    as_before(bed, &before, &canary).await
 }
 
 /// Scenario 11 as on a real network: the old addresses refuse nothing, they swallow everything, so
