@@ -5,7 +5,7 @@ use super::super::fake::text::ranges;
 use super::super::fake::volume::Disk;
 use super::super::world::{Layout, Pod, World};
 use super::tables::{Answers, Names, SHARES, Tables};
-use super::{NODE_TIMEOUT_MS, Step};
+use super::{Script, Step};
 use anyhow::{Result, anyhow, bail};
 use redis::Value;
 use redis_sidecar::model::decision::Action;
@@ -58,11 +58,12 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) fn new(seed: u64, pods: usize) -> Fake {
+    pub(crate) fn new(seed: u64, script: &Script) -> Fake {
+        let pods = script.pods;
         let layout = Layout {
             shape: Shape::new(SHARES, 1).expect("a shape"),
             clusters: 1,
-            node_timeout: NODE_TIMEOUT_MS,
+            node_timeout: script.node_timeout,
             inotify: false,
             own_passwords: false,
         };
@@ -71,9 +72,17 @@ impl Fake {
         let names = Names::new(addresses.collect());
         world.pods = (0..pods).map(|_| empty_pod(None)).collect();
         // Hosts without a Redis: as on one machine, an address that nobody has refuses at once.
+        // The judges of agents have no say in what a script does.
+        world.judge.merge_planted = true;
+        world.judge.clone_planted = true;
         let hosts = names.addresses.iter().map(|ip| empty_pod(Some(*ip)));
         world.pods.extend(hosts);
         Fake { world, names, pods }
+    }
+
+    fn run(&mut self, ms: i64) -> Result<()> {
+        let until = self.world.now + ms;
+        self.world.run(until).map_err(|broken| anyhow!(broken))
     }
 
     fn obey(&mut self, pod: usize, action: &Action) -> Result<String> {
@@ -112,7 +121,8 @@ impl Fake {
         }
         if owner.id != node.id {
             let ip = owner.ip.map_or(String::new(), |ip| ip.to_string());
-            return Ok(self.names.reply(&format!("MOVED 0 {ip}:{PORT}")));
+            let port = if owner.noaddr { 0 } else { PORT };
+            return Ok(self.names.reply(&format!("MOVED 0 {ip}:{port}")));
         }
         node.keys |= 1 << key;
         Ok("OK".to_owned())
@@ -167,13 +177,12 @@ impl Ground for Fake {
     }
 
     async fn pass(&mut self) -> Result<()> {
-        let until = self.world.now + 20;
-        self.world.run(until).map_err(|broken| anyhow!(broken))
+        self.run(50)
     }
 
     async fn look(&mut self) -> Result<Tables> {
         let before = self.snapshot()?;
-        self.pass().await?;
+        self.run(10)?;
         Ok(self.snapshot()?.and_before(&before))
     }
 
@@ -185,7 +194,10 @@ impl Ground for Fake {
                 let id = self.world.pods[*pod].node.as_ref().map(|node| node.id);
                 self.names.learn(*pod, id.expect("just started"));
             }
-            Step::Kill(pod) => self.world.kill_redis(*pod),
+            Step::Kill(pod) => {
+                self.world.kill_redis(*pod);
+                self.world.pods[*pod].ip = None;
+            }
             Step::LoseNodesConf(pod) => self.world.pods[*pod].disk.conf = None,
             Step::LoseVolume(pod) => self.world.pods[*pod].disk = Disk::default(),
             Step::SetConfigEpoch(pod, epoch) => {
@@ -229,7 +241,7 @@ impl Ground for Fake {
                 return self.obey(*pod, &action);
             }
             Step::Write(pod, share) => return self.write(*pod, *share),
-            Step::Until(..) | Step::UntilGone(..) | Step::Settle | Step::SettleFor(_) => {}
+            _ => bail!("{step:?} is no deed"),
         }
         Ok("OK".to_owned())
     }
