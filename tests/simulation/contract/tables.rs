@@ -153,14 +153,14 @@ impl Tables {
         })
     }
 
-    /// With each line's words changed; a line without words is left out.
+    /// With each line's words changed.
     pub(crate) fn map(&self, change: impl Fn(&str) -> String) -> Tables {
         let lines = |lines: &Vec<Line>| {
             let changed = lines.iter().map(|line| Line {
                 words: change(&line.words),
                 linked: line.linked,
             });
-            let mut lines: Vec<Line> = changed.filter(|line| !line.words.is_empty()).collect();
+            let mut lines: Vec<Line> = changed.collect();
             lines.sort();
             lines
         };
