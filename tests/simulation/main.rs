@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod contract;
 mod dns;
 mod fake;
 mod faults;

@@ -94,7 +94,11 @@ impl Node {
         packet: &Packet,
         env: &mut Env<'_>,
     ) {
-        let dialled = self.rec_of_link(link).map(|rec| (rec.id, rec.handshake));
+        // Only answers come over a dialled link; who dials itself has both ends of it.
+        let dialled = match packet.kind {
+            Kind::Pong => self.rec_of_link(link).map(|rec| (rec.id, rec.handshake)),
+            _ => None,
+        };
         let mut sender = match dialled {
             Some((id, false)) => Some(id),
             _ => Some(packet.from).filter(|id| self.settled(id)),
@@ -132,7 +136,7 @@ impl Node {
             if let Some((dialled, handshake)) = dialled {
                 if handshake {
                     if let Some(known) = sender {
-                        self.move_if_needed(&known, from_ip, packet, false, env);
+                        self.move_if_needed(&known, from_ip, packet, env);
                         self.delete(&dialled, env);
                         return;
                     }
@@ -151,7 +155,7 @@ impl Node {
             if packet.kind == Kind::Ping
                 && let Some(id) = sender
             {
-                self.move_if_needed(&id, from_ip, packet, dialled.is_some(), env);
+                self.move_if_needed(&id, from_ip, packet, env);
             }
             if packet.kind == Kind::Pong
                 && let Some((id, false)) = dialled
@@ -209,19 +213,13 @@ impl Node {
     }
 
     /// `nodeUpdateAddressIfNeeded`: a known node speaks from another address than the table's.
-    fn move_if_needed(
-        &mut self,
-        id: &NodeId,
-        from_ip: IpAddr,
-        packet: &Packet,
-        own_link: bool,
-        env: &mut Env<'_>,
-    ) {
+    fn move_if_needed(&mut self, id: &NodeId, from_ip: IpAddr, packet: &Packet, env: &mut Env<'_>) {
         let ip = packet.my_ip.unwrap_or(from_ip);
         let Some(rec) = self.recs.get_mut(id) else {
             return;
         };
-        if own_link || *id == self.id || rec.ip == Some(ip) {
+        // The sender may be myself, dialled at an address that another node had.
+        if rec.ip == Some(ip) {
             return;
         }
         rec.ip = Some(ip);

@@ -1,6 +1,6 @@
 //! The commands that an agent may send, with Redis's conditions and words for refusing.
 
-use super::{Env, Node, Rec, bus::random_id};
+use super::{Env, Node, Rec, bus::random_id, text::ranges};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::slots::SlotSet;
@@ -79,7 +79,9 @@ impl Node {
         assert!(left.is_empty(), "an agent took {slots}, no whole shares");
         for seg in self.segs().filter(|seg| segs & seg != 0) {
             if self.owner(seg).is_some() {
-                return Err("ERR Slot is already busy".to_owned());
+                let busy = ranges(seg, self.masters);
+                let slot = busy.ranges().first().map_or(0, |(first, _)| *first);
+                return Err(format!("ERR Slot {slot} is already busy"));
             }
         }
         self.me_mut().segs |= segs;

@@ -125,7 +125,6 @@ impl Node {
             if silent_for > timeout && !rec.pfail && !rec.fail {
                 self.recs.get_mut(id).expect("listed").pfail = true;
                 self.save();
-                self.mark_failing(id, env);
             }
         }
     }

@@ -33,8 +33,8 @@ impl Node {
         told
     }
 
-    /// `sender` is none for a MEET of an unknown node, whose gossip only adds failure reports of
-    /// nobody: nothing.
+    /// `sender` is none for a MEET of an unknown node, whose gossip tells of known nodes alone, and
+    /// whose failure reports count for nothing.
     pub(crate) fn read_gossip(
         &mut self,
         sender: Option<NodeId>,
@@ -59,17 +59,16 @@ impl Node {
             if !known {
                 continue;
             }
-            let Some(sender) = sender else { continue };
             let bad = told.fail || told.pfail;
-            let from_master = self.recs.get(&sender).is_some_and(|rec| !rec.replica);
+            let master = sender.filter(|id| self.recs.get(id).is_some_and(|rec| !rec.replica));
             let Some(rec) = self.recs.get_mut(&told.id) else {
                 continue;
             };
-            if from_master {
+            if let Some(master) = master {
                 if bad {
-                    rec.reports.insert(sender, env.now);
+                    rec.reports.insert(master, env.now);
                 } else {
-                    rec.reports.remove(&sender);
+                    rec.reports.remove(&master);
                 }
             }
             if !bad
@@ -93,13 +92,13 @@ impl Node {
                 self.free_link(&id, env);
                 self.save();
             }
-            if from_master && bad {
+            if master.is_some() && bad {
                 self.mark_failing(&told.id, env);
             }
         }
     }
 
-    /// PFAIL becomes FAIL when a majority of the masters says so.
+    /// PFAIL becomes FAIL when a majority of the masters says so; judged when one of them does.
     pub(crate) fn mark_failing(&mut self, id: &NodeId, env: &mut Env<'_>) {
         let needed = self.size() / 2 + 1;
         let oldest = env.now - self.node_timeout * 2;
@@ -115,9 +114,7 @@ impl Node {
         rec.fail = true;
         rec.fail_time = env.now;
         self.save();
-        if !self.is_replica() {
-            self.broadcast(Kind::Fail(*id), env);
-        }
+        self.broadcast(Kind::Fail(*id), env);
     }
 
     pub(crate) fn told_failed(&mut self, id: &NodeId, env: &mut Env<'_>) {

@@ -16,6 +16,8 @@ pub(crate) struct Source {
 
 /// How often a replica dials anew, in milliseconds (`replicationCron`).
 const RETRY_MS: i64 = 1000;
+/// A link that breaks is dialled at once, before anything else has changed.
+const AT_ONCE_MS: i64 = 1;
 
 impl Node {
     /// `clusterSetMaster`.
@@ -66,6 +68,7 @@ impl Node {
         };
         let now = env.now;
         let serving = source.filter(|source| source.serves);
+        let next_try = now + RETRY_MS - (now - self.booted).rem_euclid(RETRY_MS);
         replication.state = match (replication.state, source) {
             (LinkState::Down { retry_at }, _) if now < retry_at => replication.state,
             (LinkState::Down { .. }, _) => match serving {
@@ -73,9 +76,7 @@ impl Node {
                     from: source.process,
                     until: now + env.rng.i64(20..600),
                 },
-                None => LinkState::Down {
-                    retry_at: now + RETRY_MS,
-                },
+                None => LinkState::Down { retry_at: next_try },
             },
             (LinkState::Copying { from, until }, Some(found)) if found.process == from => {
                 if now >= until {
@@ -96,7 +97,7 @@ impl Node {
                     replication.down_since = now;
                 }
                 LinkState::Down {
-                    retry_at: now + RETRY_MS,
+                    retry_at: now + AT_ONCE_MS,
                 }
             }
         };
