@@ -62,6 +62,7 @@ impl Fake {
         let pods = script.pods;
         let layout = Layout {
             shape: Shape::new(SHARES, 1).expect("a shape"),
+            beyond: 0,
             clusters: 1,
             node_timeout: script.node_timeout,
             inotify: false,
