@@ -17,7 +17,10 @@ const GAP: Duration = Duration::from_secs(5);
 
 /// Sets what differs, in one round. CONFIG works while Redis is loading.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
-    if guard::foreign_in_table(scene).is_some() {
+    // A Redis that loads shows no table; who was foreign in it before counts as there still (S9).
+    let loading = matches!(scene.seen.own, OwnRedis::Loading(..));
+    let may_be_there = loading && !scene.memory.foreign.is_empty();
+    if may_be_there || guard::foreign_in_table(scene).is_some() {
         return;
     }
     let (server, config) = match &scene.seen.own {

@@ -146,11 +146,11 @@ fn look(world: &mut World, pod: usize) {
         return;
     };
     agent.rounds += 1;
-    let dns = match &agent.dns {
-        Some((at, seen)) if now - at < DNS_EVERY_MS => seen.clone(),
-        _ => fresh,
+    let (at, dns) = match &agent.dns {
+        Some((at, seen)) if now - at < DNS_EVERY_MS => (*at, seen.clone()),
+        _ => (now, fresh),
     };
-    agent.dns = Some((now, dns.clone()));
+    agent.dns = Some((at, dns.clone()));
     agent.refusals.retain(|(at, _)| now - at < REFUSALS_KEPT_MS);
     let refusals = agent.refusals.iter().map(|(_, r)| r.clone()).collect();
     let asks = agent.decision.as_ref().is_some_and(|d| !d.ask.is_empty());

@@ -245,6 +245,13 @@ fn partition(world: &mut World) {
             }
         }
     }
+    if world.bus_alone {
+        // One of them comes back elsewhere: it answers every question, and no MEET gets through.
+        world.tell(|world| format!("* {} ends, to move", world.pod_name(away[0])));
+        end_pod(world, away[0]);
+        let ip = world.fresh_address();
+        start_pod(world, away[0], ip);
+    }
     let what = names(world, &away);
     let ways = if both { "both ways" } else { "one way" };
     let bus = if world.bus_alone {

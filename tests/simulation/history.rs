@@ -195,8 +195,14 @@ fn tell_tables(world: &mut World) {
         let text = p.node.as_ref().map(super::fake::Node::nodes_text);
         let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
         let says = decision.map(|d| format!("asks {}; {}", list(&d.ask), list(&d.reasons)));
+        let rounds = p.agent.as_ref().map_or(0, |agent| agent.rounds);
         let (text, says) = (text.unwrap_or_default(), says.unwrap_or_default());
-        world.tell(|world| format!("{}\n{text}{says}", world.pod_name(pod)));
+        world.tell(|world| {
+            format!(
+                "{} after {rounds} rounds\n{text}{says}",
+                world.pod_name(pod)
+            )
+        });
     }
 }
 
