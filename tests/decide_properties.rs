@@ -93,7 +93,21 @@ fn check(
                         || (stage == Some(Stage::Virgin) && (virgin || !marker)),
                     "S1: {pod} is neither new nor forming with us"
                 );
-                prop_assert!(!marker || virgin, "S1: a member introduces virgins only");
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                let blank = |facts: &PeerFacts| {
+                    facts.slots.is_empty() && facts.keys == 0 && facts.master.is_none()
+                };
+                let harmless = facts.knows.iter().all(|id| {
+                    let mut proofs = answers.values().filter_map(proved);
+                    own.table.get(id).is_some()
+                        || proofs.any(|(_, other, _)| other.id == *id && blank(other))
+                });
+                prop_assert!(
+                    !marker || virgin || (blank(facts) && harmless),
+                    "S1: a member introduces blank pods only"
+                );
             }
             Action::SetConfigEpoch(_) | Action::AddSlots { .. } => {
                 prop_assert!(!marker, "S3: a marker, or an unreadable volume");

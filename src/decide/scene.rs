@@ -126,9 +126,13 @@ impl Peer<'_> {
 
     /// Knows nobody, owns nothing, holds nothing and has never been a member (S3).
     pub fn virgin(&self) -> bool {
+        self.claim.stage == Some(Stage::Virgin) && self.facts.knows.is_empty() && self.blank()
+    }
+
+    /// Owns nothing, holds nothing and has never been a member, whomever it knows.
+    pub fn blank(&self) -> bool {
         let facts = self.facts;
-        self.claim.stage == Some(Stage::Virgin)
-            && facts.knows.is_empty()
+        matches!(self.claim.stage, Some(Stage::Virgin | Stage::Forming))
             && facts.slots.is_empty()
             && facts.master.is_none()
             && facts.keys == 0

@@ -219,6 +219,8 @@ pub(crate) struct Node {
     pub(crate) state_ok: bool,
     pub(crate) minority_at: i64,
     pub(crate) first_judged: i64,
+    /// The master before the present one, and when that came.
+    pub(crate) former_master: Option<(NodeId, i64)>,
     pub(crate) election: Election,
     pub(crate) replication: Option<Replication>,
     pub(crate) keys: Keys,

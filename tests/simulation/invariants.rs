@@ -258,7 +258,11 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
 /// An empty node, or the link to the present master; the target is that node and owns slots (S5).
 fn s5_replicate(world: &World, pod: usize, node: &Node, master: &NodeId) -> Option<String> {
     let me = node.me();
-    let repair = me.replica && me.master == Some(*master);
+    // Redis may have followed another one since the agent looked; no command says "if it is still".
+    let just_now = node
+        .former_master
+        .is_some_and(|(id, at)| id == *master && world.wall(pod) - at <= RECENTLY_MS);
+    let repair = me.replica && (me.master == Some(*master) || just_now);
     if !repair && (node.keys != 0 || me.segs != 0) {
         return Some("S5: it has keys or slots, and another master".to_owned());
     }

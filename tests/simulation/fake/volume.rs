@@ -86,6 +86,7 @@ impl Node {
             state_ok: false,
             minority_at: 0,
             first_judged: 0,
+            former_master: None,
             election: Election::default(),
             replication: None,
             keys: disk.keys,
