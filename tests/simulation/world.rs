@@ -270,7 +270,8 @@ impl World {
             }
             Event::Withdrawn(pod, ip) => {
                 let p = &self.pods[pod];
-                if self.zones[p.cluster].records().get(&p.ordinal) == Some(&ip) {
+                let named = self.zones[p.cluster].records().get(&p.ordinal) == Some(&ip);
+                if named && p.ip != Some(ip) {
                     self.zones[p.cluster].set(p.ordinal, None, self.now);
                 }
             }

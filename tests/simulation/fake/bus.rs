@@ -254,6 +254,10 @@ impl Node {
     }
 
     fn learn_role(&mut self, id: &NodeId, packet: &Packet) {
+        // Who dials itself hears itself at once, in no other role than it has.
+        if *id == self.id {
+            return;
+        }
         let known_master = packet.master.filter(|master| self.settled(master));
         let Some(rec) = self.recs.get_mut(id) else {
             return;

@@ -43,7 +43,9 @@ impl Node {
     }
 
     pub(crate) fn told_update(&mut self, id: &NodeId, epoch: u64, segs: Segs, env: &mut Env<'_>) {
-        let Some(rec) = self.recs.get_mut(id).filter(|rec| rec.epoch < epoch) else {
+        let me = self.id;
+        let newer = |rec: &&mut super::Rec| rec.id != me && rec.epoch < epoch;
+        let Some(rec) = self.recs.get_mut(id).filter(newer) else {
             return;
         };
         rec.replica = false;
