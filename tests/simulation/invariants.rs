@@ -246,7 +246,10 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
         // Two that are forming may both have come so far that there is a cluster to write to.
         let member = |p: &Pod| p.disk.note.as_ref().is_some_and(|note| note.member);
         let forming = !member(p) && !member(&world.pods[pod]);
-        known || (ours && ((keys == 0 && !cut_off) || forming))
+        // Introduced by another member meanwhile, it has begun to copy one of ours.
+        let master = p.node.as_ref().and_then(|node| node.me().master);
+        let joined = master.is_some_and(|id| node.knows().any(|rec| rec.id == id));
+        known || (ours && ((keys == 0 && !cut_off) || forming || joined))
     });
     let why = match cut_off {
         true => "S1: who answered there is not known, and this node sees no majority",
@@ -258,11 +261,12 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
 /// An empty node, or the link to the present master; the target is that node and owns slots (S5).
 fn s5_replicate(world: &World, pod: usize, node: &Node, master: &NodeId) -> Option<String> {
     let me = node.me();
-    // Redis may have followed another one since the agent looked; no command says "if it is still".
+    // Redis may have followed another one since the agent looked, or been elected, and then it
+    // refuses; no command says "if it is still so".
     let just_now = node
         .former_master
         .is_some_and(|(id, at)| id == *master && world.wall(pod) - at <= RECENTLY_MS);
-    let repair = me.replica && (me.master == Some(*master) || just_now);
+    let repair = just_now || (me.replica && me.master == Some(*master));
     if !repair && (node.keys != 0 || me.segs != 0) {
         return Some("S5: it has keys or slots, and another master".to_owned());
     }

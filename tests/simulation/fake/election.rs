@@ -64,6 +64,7 @@ impl Node {
     fn take_over(&mut self, env: &mut Env<'_>) {
         let old = self.me().master;
         let epoch = self.election.epoch;
+        self.former_master = old.map(|id| (id, env.now));
         let segs = old
             .and_then(|id| self.recs.get_mut(&id))
             .map_or(0, |rec| std::mem::take(&mut rec.segs));
