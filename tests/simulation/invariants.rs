@@ -266,7 +266,10 @@ fn s5_replicate(world: &World, pod: usize, node: &Node, master: &NodeId) -> Opti
     let just_now = node
         .former_master
         .is_some_and(|(id, at)| id == *master && world.wall(pod) - at <= RECENTLY_MS);
-    let repair = just_now || (me.replica && me.master == Some(*master));
+    if just_now && !me.replica {
+        return None;
+    }
+    let repair = me.replica && (me.master == Some(*master) || just_now);
     if !repair && (node.keys != 0 || me.segs != 0) {
         return Some("S5: it has keys or slots, and another master".to_owned());
     }
