@@ -2,7 +2,7 @@
 //! The judges see what is really there, which no agent does.
 
 use super::agent::Agent;
-use super::fake::{NEVER, Node};
+use super::fake::{Keys, NEVER, Node};
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
@@ -56,6 +56,8 @@ struct Tenancy {
     id: NodeId,
     from: i64,
     until: Option<i64>,
+    /// The keys that it had at its end.
+    keys: Keys,
 }
 
 impl Judge {
@@ -73,13 +75,15 @@ impl Judge {
             id: node.id,
             from: now,
             until: None,
+            keys: 0,
         });
     }
 
-    pub(crate) fn ended(&mut self, now: i64, pod: usize) {
+    pub(crate) fn ended(&mut self, now: i64, pod: usize, keys: Keys) {
         for tenancy in &mut self.tenancies {
             if tenancy.pod == pod && tenancy.until.is_none() {
                 tenancy.until = Some(now);
+                tenancy.keys = keys;
             }
         }
     }
@@ -241,7 +245,8 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
     let right = there.any(|tenancy| {
         let known = node.knows().any(|rec| rec.id == tenancy.id);
         let p = &world.pods[tenancy.pod];
-        let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
+        let running = p.node.as_ref().filter(|_| tenancy.until.is_none());
+        let keys = running.map_or(tenancy.keys, |node| node.keys);
         let ours = p.cluster == cluster && tenancy.pod != pod;
         // Two that are forming may both have come so far that there is a cluster to write to.
         let member = |p: &Pod| p.disk.note.as_ref().is_some_and(|note| note.member);

@@ -433,7 +433,7 @@ impl World {
             return;
         };
         node.saved(&mut self.pods[pod].disk);
-        self.judge.ended(self.now, pod);
+        self.judge.ended(self.now, pod, node.keys);
         let mut broken = Vec::new();
         self.links.retain(|link, ends| {
             let other = if ends.dialler == process {
