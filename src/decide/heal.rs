@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::{OwnFacts, PeerRedis};
+use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis};
 use crate::model::reason::ReasonCode;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -74,10 +74,17 @@ fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<SocketAddr>]) 
     all
 }
 
-/// Whether the node answers where the table has it, too.
+/// Whether the node answers where the table has it, too, or its agent does: a Redis that loads says
+/// nothing of who it is, and may be the other one of two with one ID (S10).
 fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let there = node.socket().and_then(|old| scene.memory.answers.get(&old));
-    there.and_then(answered_id) == Some(node.id)
+    there.is_some_and(|answer| {
+        let claimed = match &answer.agent {
+            PeerAgent::Says(claim) => claim.node_id,
+            PeerAgent::Silent(_) => None,
+        };
+        answered_id(answer).or(claimed) == Some(node.id)
+    })
 }
 
 fn where_it_was(node: &NodeEntry) -> String {

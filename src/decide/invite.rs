@@ -17,7 +17,7 @@ const GAP: Duration = Duration::from_secs(2);
 /// a majority of the slot owners.
 pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     let Some(table) = scene.table() else { return };
-    let in_touch = super::readiness::majority_lacks(table).is_empty();
+    let in_touch = super::readiness::majority_lacks(scene, table).is_empty();
     if scene.stage != Stage::Member || !table.covers_all_slots() || !in_touch {
         return;
     }

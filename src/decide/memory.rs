@@ -58,6 +58,9 @@ pub struct Memory {
     /// time of their last answer then, as long as no other one has come. Redis shows a node as
     /// connected while it still dials, and loads a time of answer from nodes.conf that none gave.
     pub unheard: BTreeMap<NodeId, u64>,
+    /// Nodes whose link was seen down, with the time of their last answer then, as long as no other one
+    /// has come: while it dials again and again, Redis shows the link now up, now down.
+    pub hung_up: BTreeMap<NodeId, u64>,
     /// Since when the own table gives every slot an owner.
     pub covered_since: Option<Moment>,
     /// When the forming rule ordered the own Redis to take its slots.
@@ -151,6 +154,7 @@ impl Memory {
         if let OwnRedis::Up(own) = &seen.own {
             next.learn_slots(seen.now, own);
             next.learn_heard(own);
+            next.learn_hung_up(own);
             next.foreign.retain(|id, _| own.table.get(id).is_some());
             next.modern.retain(|id| own.table.get(id).is_some());
             if let Some(me) = own.table.myself() {
@@ -260,15 +264,26 @@ impl Memory {
             let pongs = others.map(|node| (node.id, node.pong_received));
             self.unheard = pongs.filter(|_| young && !passed).collect();
         } else {
-            self.unheard.retain(|id, pong| {
-                let node = own.table.get(id);
-                node.is_some_and(|node| node.pong_received == *pong)
-            });
+            self.unheard.retain(silent_since(own));
         }
+    }
+
+    fn learn_hung_up(&mut self, own: &OwnFacts) {
+        self.hung_up.retain(silent_since(own));
+        let down = own.table.others().filter(|node| !node.connected);
+        self.hung_up.extend(down.map(|n| (n.id, n.pong_received)));
     }
 
     fn learn_slots(&mut self, now: Moment, own: &OwnFacts) {
         let covered = own.table.covers_all_slots();
         self.covered_since = covered.then(|| self.covered_since.unwrap_or(now));
+    }
+}
+
+/// Whether a node in the own table has not answered since.
+fn silent_since(own: &OwnFacts) -> impl Fn(&NodeId, &mut u64) -> bool {
+    |id, pong| {
+        let node = own.table.get(id);
+        node.is_some_and(|node| node.pong_received == *pong)
     }
 }

@@ -165,8 +165,9 @@ pub fn lag_bytes(
 }
 
 /// The slot owners out of reach, if those in reach are no majority; else nothing.
-pub fn majority_lacks(table: &NodeTable) -> Vec<&NodeEntry> {
-    let (reached, lost): (Vec<_>, Vec<_>) = table.slot_owners().partition(|node| node.healthy());
+pub fn majority_lacks<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Vec<&'t NodeEntry> {
+    let (reached, lost): (Vec<_>, Vec<_>) =
+        table.slot_owners().partition(|node| scene.in_reach(node));
     if reached.len() > lost.len() {
         Vec::new()
     } else {
@@ -175,7 +176,7 @@ pub fn majority_lacks(table: &NodeTable) -> Vec<&NodeEntry> {
 }
 
 fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
-    let lost = majority_lacks(table);
+    let lost = majority_lacks(scene, table);
     if !lost.is_empty() {
         let message = format!(
             "cut off from a majority of the masters: {} out of reach",
@@ -194,7 +195,7 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let lost: Vec<&NodeEntry> = own
         .table
         .slot_owners()
-        .filter(|node| !node.healthy() || scene.memory.unheard.contains_key(&node.id))
+        .filter(|node| !scene.in_reach(node) || scene.memory.unheard.contains_key(&node.id))
         .collect();
     let unowned = crate::model::slots::SlotSet::all().minus(&own.table.covered());
     let mut open = true;

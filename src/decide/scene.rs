@@ -165,6 +165,11 @@ impl<'a> Scene<'a> {
         self.own.map(|own| &own.table)
     }
 
+    /// Connected, not suspected, and heard of since its link was last seen down.
+    pub fn in_reach(&self, node: &NodeEntry) -> bool {
+        node.healthy() && !self.memory.hung_up.contains_key(&node.id)
+    }
+
     /// The note on the volume, when there is one.
     pub fn note(&self) -> Option<&'a VolumeNote> {
         match &self.seen.volume {

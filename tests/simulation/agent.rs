@@ -2,6 +2,7 @@
 //! action as steps of their own, so that it acts on what was true a while ago.
 
 use super::fake::PORT;
+use super::fake::volume::Settings;
 use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
@@ -135,6 +136,7 @@ fn go_on(world: &mut World, pod: usize, phase: Phase, ms: i64) {
 /// The own Redis, the volume and DNS.
 fn look(world: &mut World, pod: usize) {
     let own = own_redis_of(world, pod);
+    let file = nodes_file_of(world, pod);
     let zone = world.pods[pod].cluster;
     let now = world.now;
     let volume = match &world.pods[pod].disk.note {
@@ -157,7 +159,7 @@ fn look(world: &mut World, pod: usize) {
     let seen = Box::new(Observation {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
         own,
-        file: NodesFile::Missing,
+        file,
         dns,
         answers: BTreeMap::new(),
         volume,
@@ -183,6 +185,25 @@ fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     }
     let answers = node.own_answers(world.wall(pod));
     own_redis::understand(&answers).unwrap_or_else(OwnRedis::Silent)
+}
+
+/// What a Redis that runs has written, or the last one did.
+fn nodes_file_of(world: &World, pod: usize) -> NodesFile {
+    let p = &world.pods[pod];
+    let text = match &p.node {
+        Some(node) => Some(node.nodes_conf_text()),
+        None => {
+            let settings = Settings::of(&world.layout);
+            p.disk.nodes_conf_text(settings, world.wall(pod))
+        }
+    };
+    let Some(text) = text else {
+        return NodesFile::Missing;
+    };
+    match text.parse() {
+        Ok(conf) => NodesFile::Read(conf),
+        Err(error) => NodesFile::Torn(error.to_string()),
+    }
 }
 
 /// The peers in doubt, all at once.

@@ -2,6 +2,7 @@
 //! The judges see what is really there, which no agent does.
 
 use super::agent::Agent;
+use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
@@ -56,8 +57,9 @@ struct Tenancy {
     id: NodeId,
     from: i64,
     until: Option<i64>,
-    /// The keys that it had at its end.
+    /// The keys that it had at its end, and whether the volume was marked then.
     keys: Keys,
+    member: bool,
 }
 
 impl Judge {
@@ -76,14 +78,16 @@ impl Judge {
             from: now,
             until: None,
             keys: 0,
+            member: false,
         });
     }
 
-    pub(crate) fn ended(&mut self, now: i64, pod: usize, keys: Keys) {
+    pub(crate) fn ended(&mut self, now: i64, pod: usize, left: &Disk) {
         for tenancy in &mut self.tenancies {
             if tenancy.pod == pod && tenancy.until.is_none() {
                 tenancy.until = Some(now);
-                tenancy.keys = keys;
+                tenancy.keys = left.keys;
+                tenancy.member = left.note.as_ref().is_some_and(|note| note.member);
             }
         }
     }
@@ -315,7 +319,15 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         }
         let name = world.pod_name(other);
         let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
-        if keys != 0 || p.disk.note.as_ref().is_some_and(|note| note.member) {
+        // Replaced a moment ago, with another volume.
+        let was_blank = world.judge.tenancies.iter().any(|t| {
+            let ended = t
+                .until
+                .is_some_and(|until| world.now - until <= RECENTLY_MS);
+            t.pod == other && ended && t.keys == 0 && !t.member
+        });
+        let marked = p.disk.note.as_ref().is_some_and(|note| note.member);
+        if (keys != 0 || marked) && !was_blank {
             return Some(format!("S3: {name} has keys or the marker"));
         }
         let stranger = world.judge.foreign_since.get(&other);

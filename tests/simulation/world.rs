@@ -404,10 +404,7 @@ impl World {
     /// Starts a pod's Redis from its volume.
     pub(crate) fn boot(&mut self, pod: usize) {
         self.pods[pod].starts += 1;
-        let settings = Settings {
-            masters: self.layout.shape.masters,
-            node_timeout: self.layout.node_timeout,
-        };
+        let settings = Settings::of(&self.layout);
         let wall = self.wall(pod);
         let loads_for = self.pods[pod].loads_for;
         let node = Node::boot(
@@ -433,7 +430,7 @@ impl World {
             return;
         };
         node.saved(&mut self.pods[pod].disk);
-        self.judge.ended(self.now, pod, node.keys);
+        self.judge.ended(self.now, pod, &self.pods[pod].disk);
         let mut broken = Vec::new();
         self.links.retain(|link, ends| {
             let other = if ends.dialler == process {

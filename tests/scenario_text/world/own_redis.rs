@@ -139,12 +139,12 @@ impl World {
             .unwrap_or_default();
         let (mut flags, mut extra, mut master) = (String::new(), String::new(), "-".to_owned());
         let (mut epoch, mut link, mut slots) = ("0", "connected", String::new());
-        let mut pong = "0";
+        let mut pong = None;
         for word in words {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("of", id) => master = node_id(id).to_string(),
                 ("epoch", number) => epoch = number,
-                ("pong", time) => pong = time,
+                ("pong", time) => pong = Some(time),
                 ("host", ordinal) => {
                     extra = format!(",{}", hostname(ordinal.parse().expect("an ordinal")));
                 }
@@ -160,6 +160,8 @@ impl World {
             }
         }
         let id = node_id(id);
+        // Who is connected again has answered, unless the scenario says otherwise.
+        let pong = pong.unwrap_or(if link == "connected" { "1" } else { "0" });
         format!("{id} {ip}:6379@16379{extra} {flags} {master} 0 {pong} {epoch} {link}{slots}\n")
     }
 }

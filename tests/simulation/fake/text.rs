@@ -51,6 +51,17 @@ impl Node {
         text
     }
 
+    /// nodes.conf (`clusterSaveConfig`): without nodes in handshake.
+    pub(crate) fn nodes_conf_text(&self) -> String {
+        let mut text = String::new();
+        for rec in self.recs.values().filter(|rec| !rec.handshake) {
+            self.line(rec, &mut text);
+        }
+        let (current, vote) = (self.current_epoch, self.last_vote_epoch);
+        let _ = writeln!(text, "vars currentEpoch {current} lastVoteEpoch {vote}");
+        text
+    }
+
     fn line(&self, rec: &Rec, text: &mut String) {
         let myself = rec.id == self.id;
         let _ = write!(text, "{} ", rec.id);

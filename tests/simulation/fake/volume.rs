@@ -1,6 +1,7 @@
 //! What a server leaves on its volume, and how it starts from it.
 
 use super::{Election, Keys, Node, Rec, bus::random_id};
+use crate::world::Layout;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::VolumeNote;
 use std::collections::BTreeMap;
@@ -30,6 +31,24 @@ pub(crate) struct Conf {
 pub(crate) struct Settings {
     pub(crate) masters: u16,
     pub(crate) node_timeout: i64,
+}
+
+impl Settings {
+    pub(crate) fn of(layout: &Layout) -> Settings {
+        Settings {
+            masters: layout.shape.masters,
+            node_timeout: layout.node_timeout,
+        }
+    }
+}
+
+impl Disk {
+    /// The text that a server which has ended left in nodes.conf.
+    pub(crate) fn nodes_conf_text(&self, settings: Settings, now: i64) -> Option<String> {
+        self.conf.as_ref()?;
+        let rng = &mut fastrand::Rng::with_seed(0);
+        Some(Node::boot(self, settings, 0, now, rng).nodes_conf_text())
+    }
 }
 
 impl Conf {
