@@ -2,7 +2,7 @@
 //! no retries, no look at the topology: the next round sees what came of it.
 
 use crate::model::decision::{Action, Nudge};
-use crate::model::observation::Refusal;
+use crate::model::observation::{CopyConfig, Refusal};
 use crate::redis_link::{Write, WriteLink};
 use crate::volume::NoteFile;
 
@@ -37,7 +37,7 @@ pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -
         Err(error) => return Outcome::NoAnswer(error.to_string()),
     };
     match replies.into_iter().find_map(Result::err) {
-        // The handshake came to its end meanwhile.
+        // It is gone already, which is what was wanted.
         Some(error) if is_drop(action) && error.0.contains("Unknown node") => Outcome::Done,
         Some(error) => Outcome::Refused(Refusal {
             action: action.to_string(),
@@ -47,8 +47,31 @@ pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -
     }
 }
 
+/// Whether it is done when Redis says that there is no such node.
 fn is_drop(action: &Action) -> bool {
-    matches!(action, Action::DropHandshake { .. })
+    matches!(action, Action::DropHandshake { .. } | Action::Forget { .. })
+}
+
+/// Only what differs, and what holds copies back before what makes that matter.
+fn copies(from: &CopyConfig, to: &CopyConfig) -> Vec<Write> {
+    let set = |name: &str, value: String| Write::ConfigSet {
+        name: name.to_owned(),
+        value,
+    };
+    let mut all = Vec::new();
+    if from.delay_s != to.delay_s {
+        all.push(set("repl-diskless-sync-delay", to.delay_s.to_string()));
+    }
+    if let Some(max) = to.max_replicas
+        && from.max_replicas != to.max_replicas
+    {
+        all.push(set("repl-diskless-sync-max-replicas", max.to_string()));
+    }
+    if from.diskless != to.diskless {
+        let diskless = if to.diskless { "yes" } else { "no" };
+        all.push(set("repl-diskless-sync", diskless.to_owned()));
+    }
+    all
 }
 
 /// The commands an action stands for, sent in one write.
@@ -88,6 +111,9 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
         }
         Action::DropHandshake { id, .. } => vec![Write::ForgetHandshake(id.to_string())],
         Action::Replicate { master, .. } => vec![Write::Replicate(master.to_string())],
+        Action::ForceFailover { .. } => vec![Write::FailoverForce],
+        Action::Forget { id, .. } => vec![Write::Forget(id.to_string())],
+        Action::Copies { from, to } => copies(from, to),
         // Redis reads a connection piece by piece, and judges its state between two of them. What
         // is behind the filler is already with it: it comes even if this agent is killed now.
         Action::Hasten {

@@ -94,7 +94,7 @@ impl ControlLoop {
         let current = credentials.current().clone();
         let (host, port) = (config.redis_host.as_str(), config.redis_port);
         Ok(ControlLoop {
-            policy: Policy::from(&config),
+            policy: policy(&config),
             memory: Memory::default(),
             started: clock(),
             read: ReadLink::new(host, port, OWN_REDIS, current.clone()),
@@ -298,6 +298,28 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
     let anew = kept.len() == before;
     kept.push((now, refusal.clone()));
     anew
+}
+
+fn policy(config: &Config) -> Policy {
+    let policy = Policy::from(config);
+    #[cfg(debug_assertions)]
+    let policy = with_times_of_tests(policy);
+    policy
+}
+
+/// In a build for tests, so that they need not wait for two minutes; a release has no such thing.
+#[cfg(debug_assertions)]
+#[allow(clippy::disallowed_methods, reason = "not in a release")]
+fn with_times_of_tests(mut policy: Policy) -> Policy {
+    let ms = std::env::var("TEST_GHOSTS_GONE_FOR_MS").ok();
+    if let Some(ms) = ms.and_then(|ms| ms.parse().ok()) {
+        let time = Duration::from_millis(ms);
+        policy.ghosts = crate::decide::policy::GhostTimes {
+            gone_for: time,
+            no_meet_for: time / 2,
+        };
+    }
+    policy
 }
 
 /// The only clock that the agent's judgement ever sees.

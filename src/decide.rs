@@ -10,10 +10,12 @@ pub mod adopt;
 pub mod announce;
 pub mod disarm;
 pub mod doubts;
+pub mod forget;
 pub mod form;
 pub mod guard;
 pub mod hasten;
 pub mod heal;
+pub mod hold;
 pub mod invite;
 pub mod join;
 pub mod memory;
@@ -23,6 +25,7 @@ pub mod policy;
 pub mod readiness;
 pub mod remember;
 pub mod scene;
+pub mod succeed;
 pub mod view;
 
 use crate::model::decision::Decision;
@@ -38,14 +41,17 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     let scene = Scene::new(policy, &memory, seen);
     let mut plan = Plan::new(&memory, seen.now, policy.me.ordinal);
 
+    hold::rule(&scene, &mut plan);
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
     disarm::rule(&scene, &mut plan);
     if let Some(cleared) = guard::rule(&scene, &mut plan) {
+        succeed::rule(&scene, &cleared, &mut plan);
         heal::rule(&scene, &cleared, &mut plan);
         form::rule(&scene, &cleared, &mut plan);
         join::rule(&scene, &cleared, &mut plan);
         invite::rule(&scene, &cleared, &mut plan);
+        forget::rule(&scene, &cleared, &mut plan);
     }
     readiness::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);

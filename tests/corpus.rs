@@ -256,6 +256,7 @@ async fn the_own_redis_of_every_version_is_understood() {
         let in_cluster = !state.truth.others.is_empty();
         assert_eq!(own.state_ok, in_cluster, "{}", state.name);
         assert_eq!(own.current_epoch > 0, in_cluster, "{}", state.name);
+        assert_eq!(own.copies.map(|copies| copies.delay_s), Some(5));
         // Offsets of all, from CLUSTER SHARDS; 6.0 has none.
         let nodes = if modern { own.table.nodes.len() } else { 0 };
         assert_eq!(own.offsets.len(), nodes, "{}", state.name);

@@ -158,6 +158,7 @@ impl Crowd {
             node_name: String::new(),
             zone: String::new(),
             dry_run: false,
+            ghosts: Default::default(),
         }
     }
 
@@ -173,6 +174,7 @@ impl Crowd {
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
             keys: 0,
+            offset: 0,
         };
         let claim = PeerClaim {
             cluster: CLUSTER.to_owned(),
@@ -182,6 +184,8 @@ impl Crowd {
             shape: Some(self.shape.to_string()),
             node_name: String::new(),
             zone: String::new(),
+            lost_owners: BTreeMap::new(),
+            forgets: BTreeMap::new(),
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }
@@ -221,6 +225,7 @@ impl Crowd {
             state_ok: true,
             current_epoch: me.epoch,
             offsets: BTreeMap::new(),
+            copies: None,
         };
         let here = (0..self.shape.expected_pods()).filter(|pod| self.absent != Some(*pod));
         let others = here.map(|k| (k, vec![ip(k)]));

@@ -195,6 +195,52 @@ fn check(
                     "S6: a node forgotten"
                 );
             }
+            Action::ForceFailover { master, .. } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                let me = own.table.myself().unwrap();
+                prop_assert_eq!(me.master, Some(*master), "S7: not its own master");
+                let line = own.table.get(master).unwrap();
+                prop_assert!(
+                    line.flags.noaddr() || line.flags.fail(),
+                    "S7: it may be in sight"
+                );
+                let alive = answers.values().any(
+                    |answer| matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == *master),
+                );
+                prop_assert!(!alive, "S7: it answers");
+                let owners: Vec<_> = own.table.slot_owners().collect();
+                let there = owners.iter().filter(|owner| {
+                    let mut proofs = answers.values().filter_map(proved);
+                    proofs.any(|(_, facts, _)| facts.id == owner.id)
+                });
+                prop_assert!(there.count() * 2 > owners.len(), "S7: no majority answers");
+            }
+            Action::Forget { id, .. } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                let line = own.table.get(id).unwrap();
+                prop_assert!(line.slots.is_empty(), "S6: it owns slots");
+                prop_assert!(
+                    line.flags.noaddr() || line.flags.fail(),
+                    "S6: it is in sight"
+                );
+                let alive = answers.values().any(
+                    |answer| matches!(&answer.redis, PeerRedis::Up(facts) if facts.id == *id || facts.master == Some(*id)),
+                );
+                prop_assert!(!alive, "S6: it answers, or is followed");
+                let gone_for = seen.now.0 - rounds[0].now.0;
+                prop_assert!(gone_for >= 120_000, "S6: gone for {gone_for} ms");
+            }
+            Action::Copies { from, to } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                let later = to.delay_s > from.delay_s;
+                prop_assert!(!later || own.server.keys == 0, "copies of data held back");
+            }
             Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");

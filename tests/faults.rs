@@ -32,6 +32,8 @@ mod identity;
 mod killed;
 #[path = "faults/lifecycle.rs"]
 mod lifecycle;
+#[path = "faults/lost_volumes.rs"]
+mod lost_volumes;
 #[path = "faults/ordered.rs"]
 mod ordered;
 #[path = "faults/reused.rs"]

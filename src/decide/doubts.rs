@@ -1,6 +1,7 @@
 //! Whom to ask in the next round. A steady cluster gives no doubt, so nobody is asked.
 
 use super::form;
+use super::hold;
 use super::memory::Asking;
 use super::plan::{FEW, Plan};
 use super::scene::{self, Peer, Scene};
@@ -47,11 +48,20 @@ const ELSEWHERE: Duration = Duration::from_secs(5);
 /// cluster's, about IDs that belong to no known pod, and about this pod's own name where it leads
 /// elsewhere.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
-    let Some(table) = scene.table() else { return };
-    let by_ordinal: BTreeMap<u32, &NodeEntry> = table
+    let Some(table) = scene.table() else {
+        // Whether there are members must be known before a blank Redis begins to serve (`hold`).
+        if hold::never_ran(scene) {
+            acquaint(scene, plan);
+        }
+        return;
+    };
+    // A former identity of the same pod says nothing of the present one.
+    let mut of_pods: Vec<(u32, &NodeEntry)> = table
         .others()
         .filter_map(|node| Some((scene.ordinal_of(&node.id)?, node)))
         .collect();
+    of_pods.sort_by_key(|(_, node)| node.healthy());
+    let by_ordinal: BTreeMap<u32, &NodeEntry> = of_pods.into_iter().collect();
     let me = scene.policy.me.ordinal;
 
     if scene.stage != Stage::Member {

@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis};
+use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis, Stage};
 use crate::model::reason::ReasonCode;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,13 +57,37 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         };
         plan.act(key, MEET_GAP, action, evidence);
     }
+    introduce_again(scene, own, plan);
     repair_link(scene, own, plan);
+}
+
+/// A node that was forgotten while it was away (S6) still knows the others. To them it is a stranger,
+/// which they answer and do not believe; only a MEET of its own makes it known again.
+fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+    let Some(me) = scene.me.filter(|_| scene.stage == Stage::Member) else {
+        return;
+    };
+    for peer in scene.peers.values() {
+        let (id, socket) = (peer.facts.id, peer.socket);
+        let known = own.table.others().find(|node| node.id == id);
+        let settled = known.is_some_and(|node| node.socket() == Some(socket) && node.connected);
+        let member = peer.claim.stage == Some(Stage::Member) && !peer.facts.knows.is_empty();
+        let key = format!("introduce {id}");
+        if !settled || !member || peer.facts.knows.contains(&me.id) || !plan.due(&key, MEET_GAP) {
+            continue;
+        }
+        if heard_now(scene, plan, &[Some(socket)]) {
+            let action = super::invite::meet(scene, peer);
+            let evidence = format!("{id} is in this node's table, and does not know this node");
+            plan.act(key, MEET_GAP, action, evidence);
+        }
+    }
 }
 
 /// Whether all these places have been asked in this very round, silent ones included; otherwise
 /// they will be in the next one. An answer of an earlier round may be of a Redis that has been
 /// replaced since (S11), and the one place must not be left out when it has the same ID (S10).
-fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<SocketAddr>]) -> bool {
+pub(super) fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<SocketAddr>]) -> bool {
     let answers = &scene.memory.answers;
     let now = |place: &SocketAddr| answers.get(place).is_some_and(|a| a.at == scene.seen.now);
     let all = places.iter().flatten().all(now);

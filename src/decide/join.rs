@@ -5,6 +5,7 @@ use super::placement;
 use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::decision::Action;
+use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{OwnFacts, Stage};
 use crate::model::reason::ReasonCode;
@@ -33,11 +34,18 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     }
     plan.hurry();
     if let Some(old) = old_identity(scene, &own.table) {
-        let message = format!(
-            "this pod's former node {} still owns slots {}; waiting until a replica has taken them over",
-            old.id, old.slots
-        );
+        let message =
+            format!("this pod's former node {old}; waiting until a replica has taken them over");
         plan.block_on(ReasonCode::OldIdentityOwnsSlots, message, &SOMEBODY);
+        return;
+    }
+    if let Some(ordinal) = lost_shard(scene, &own.table) {
+        let message = format!(
+            "{} lost its volume, and no replica of it is left: a person must decide what becomes of \
+             its slots",
+            scene.policy.pod(ordinal)
+        );
+        plan.block_on(ReasonCode::SlotsUncovered, message, &SOMEBODY);
         return;
     }
     if own.table.others().next().is_none() {
@@ -90,12 +98,42 @@ fn replicate_neediest(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     plan.act("replicate".to_owned(), GAP, action, evidence);
 }
 
-/// A node that was this pod's before its volume was lost, and still owns slots.
-fn old_identity<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'t NodeEntry> {
+/// The node that was this pod's before its volume was lost, and still owns slots: by the name or the
+/// address in the table, or by what other pods' agents know. Who comes later hears only its ID, and of
+/// a failed one not even the slots. In words.
+fn old_identity(scene: &Scene<'_>, table: &NodeTable) -> Option<String> {
     let own_host = scene.policy.hostname.as_str();
-    table.others().find(|node| {
+    let in_table = table.others().find(|node| {
         let by_name = node.address.hostname() == Some(own_host);
         let by_address = node.address.ip() == Some(scene.policy.pod_ip);
         !node.slots.is_empty() && (by_name || by_address)
-    })
+    });
+    if let Some(node) = in_table {
+        return Some(format!("{} still owns slots {}", node.id, node.slots));
+    }
+    let me = scene.policy.me.ordinal;
+    let (id, _) = lost_owners(scene).find(|(_, ordinal)| *ordinal == me)?;
+    Some(format!("{id} still owns slots, as other pods say"))
+}
+
+/// The owners of slots that some verified pod's agent has out of reach.
+fn lost_owners(scene: &Scene<'_>) -> impl Iterator<Item = (NodeId, u32)> {
+    let claims = scene.peers.values().map(|peer| &peer.claim.lost_owners);
+    claims.flatten().map(|(id, ordinal)| (*id, *ordinal))
+}
+
+/// The ordinal of an owner of slots whose pod is another, blank node now, and of which no replica is
+/// left: a whole shard's volumes were lost. Nobody takes what a person may bring back.
+fn lost_shard(scene: &Scene<'_>, table: &NodeTable) -> Option<u32> {
+    let lost = lost_owners(scene).find(|(id, ordinal)| {
+        let heir = scene.peers.get(ordinal);
+        let replaced = heir.is_some_and(|heir| heir.facts.id != *id && heir.blank());
+        let by_table = table
+            .others()
+            .any(|node| node.master == Some(*id) && !node.flags.fail() && !node.flags.noaddr());
+        let mut peers = scene.peers.values();
+        let followed = by_table || peers.any(|peer| peer.facts.master == Some(*id));
+        replaced && !followed
+    });
+    lost.map(|(_, ordinal)| ordinal)
 }

@@ -1,10 +1,14 @@
 //! What one round hands to the next. A restart of the agent loses it, so nothing that safety
 //! rests on is only here: that is on the volume or is observed again.
 
+use super::forget::{self, Ghost};
 use super::policy::Policy;
 use super::scene::{self, Unverified};
+use super::succeed::Lost;
 use crate::model::identity::NodeId;
-use crate::model::observation::{Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume};
+use crate::model::observation::{
+    CopyConfig, Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume,
+};
 use crate::model::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -71,6 +75,16 @@ pub struct Memory {
     pub restless_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
+    /// Nodes in the own table that may be ghosts, to be forgotten (S6).
+    pub ghosts: BTreeMap<NodeId, Ghost>,
+    /// When the last MEET was ordered.
+    pub last_meet: Option<Moment>,
+    /// What was configured before copies were held back.
+    pub copies: Option<CopyConfig>,
+    /// The own master, while its pod proves to have lost it.
+    pub lost: Option<Lost>,
+    /// Since when the own Redis holds no keys.
+    pub empty_since: Option<Moment>,
 }
 
 /// A node that was met.
@@ -152,6 +166,8 @@ impl Memory {
             next.loading_run_id.clone_from(&server.run_id);
         }
         if let OwnRedis::Up(own) = &seen.own {
+            // Before it is noted that Redis has been restarted.
+            forget::learn(&mut next, policy, seen, own);
             next.learn_slots(seen.now, own);
             next.learn_heard(own);
             next.learn_hung_up(own);

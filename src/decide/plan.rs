@@ -3,11 +3,12 @@
 
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
-use crate::model::decision::{Action, Decision, Planned};
+use crate::model::decision::{Action, Decision, Planned, View};
+use crate::model::identity::NodeId;
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
 use crate::model::time::Moment;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub struct Plan {
     ask: BTreeSet<SocketAddr>,
     ask_missing: bool,
     hurry: bool,
+    forgets: BTreeMap<NodeId, u32>,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -65,6 +67,7 @@ impl Plan {
             ask: BTreeSet::new(),
             ask_missing: false,
             hurry: false,
+            forgets: BTreeMap::new(),
         }
     }
 
@@ -93,6 +96,7 @@ impl Plan {
         let Action::Meet { ip, port, .. } = action else {
             return;
         };
+        self.memory.last_meet = Some(self.now);
         let socket = SocketAddr::new(*ip, *port);
         let answer = self.memory.answers.get(&socket);
         if let Some(id) = answer.and_then(answered_id) {
@@ -130,7 +134,12 @@ impl Plan {
                 // A cluster of one pod asks nobody.
                 return Ok(oldest.map(|at| at + FRESH));
             }
+            // Those who matter were asked in this very round.
+            Action::ForceFailover { .. } | Action::Forget { .. } => {
+                return Ok(Some(self.now + FRESH));
+            }
             Action::Announce { .. }
+            | Action::Copies { .. }
             | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
@@ -200,6 +209,11 @@ impl Plan {
         self.ask_missing = true;
     }
 
+    /// This node is to be forgotten as soon as all members are about to.
+    pub fn about_to_forget(&mut self, id: NodeId, ordinal: u32) {
+        self.forgets.insert(id, ordinal);
+    }
+
     /// Something is under way that the next round should see soon.
     pub fn hurry(&mut self) {
         self.hurry = true;
@@ -230,7 +244,10 @@ impl Plan {
             stage: scene.stage,
             ask: self.ask,
             ask_missing: self.ask_missing,
-            view: super::view::view(scene),
+            view: View {
+                forgets: self.forgets,
+                ..super::view::view(scene)
+            },
         };
         (self.memory, decision)
     }

@@ -3,6 +3,7 @@
 use crate::config::{Config, ReadyWhen};
 use crate::model::identity::{PodName, Shape};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The fixed part of every decision.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,26 @@ pub struct Policy {
     pub zone: String,
     /// Nothing is written (`DRY_RUN`).
     pub dry_run: bool,
+    /// How long a ghost must have been one before it is forgotten (S6).
+    pub ghosts: GhostTimes,
+}
+
+/// S6's times. Only tests have others than these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GhostTimes {
+    /// Failed or without an address for so long, or four node timeouts, whichever is more.
+    pub gone_for: Duration,
+    /// No MEET for so long.
+    pub no_meet_for: Duration,
+}
+
+impl Default for GhostTimes {
+    fn default() -> Self {
+        GhostTimes {
+            gone_for: Duration::from_secs(120),
+            no_meet_for: Duration::from_secs(60),
+        }
+    }
 }
 
 impl From<&Config> for Policy {
@@ -52,6 +73,7 @@ impl From<&Config> for Policy {
             node_name: config.node_name.clone(),
             zone: config.zone.clone(),
             dry_run: config.dry_run,
+            ghosts: GhostTimes::default(),
         }
     }
 }

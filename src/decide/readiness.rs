@@ -259,6 +259,21 @@ fn ordinals<'t>(
 ) -> Vec<Option<u32>> {
     nodes
         .into_iter()
-        .map(|node| scene.ordinal_of(&node.id))
+        .flat_map(|node| who_can_end_it(scene, node))
         .collect()
+}
+
+/// The pod of a node out of reach; or the pods of its replicas, when its own is another node now.
+fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
+    let ordinal = scene.ordinal_of(&node.id);
+    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
+    let table = scene.table().into_iter().flat_map(NodeTable::others);
+    let heirs: Vec<Option<u32>> = table
+        .filter(|other| other.master == Some(node.id))
+        .map(|other| scene.ordinal_of(&other.id))
+        .collect();
+    match heir {
+        Some(heir) if heir.facts.id != node.id && !heirs.is_empty() => heirs,
+        _ => vec![ordinal],
+    }
 }

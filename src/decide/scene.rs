@@ -219,6 +219,14 @@ impl<'a> Scene<'a> {
             .then_some(pod.ordinal)
     }
 
+    /// The ordinal that has, or had, this node ID: this pod's own included.
+    pub fn former_ordinal_of(&self, id: &NodeId) -> Option<u32> {
+        let announced = self.table()?.get(id)?.address.hostname();
+        let mine = announced == Some(self.policy.hostname.as_str());
+        self.ordinal_of(id)
+            .or_else(|| mine.then_some(self.policy.me.ordinal))
+    }
+
     /// Whether DNS has no address for this ordinal, and said so. A failed question is not an
     /// answer (S2).
     pub fn absent_from_dns(&self, ordinal: u32) -> bool {

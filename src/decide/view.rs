@@ -5,7 +5,9 @@ use super::readiness::lag_bytes;
 use super::scene::Scene;
 use crate::model::decision::{NodeView, Role, View};
 use crate::model::identity::NodeId;
+use crate::model::node_table::NodeTable;
 use crate::model::observation::{NodesFile, OwnRedis, Stage};
+use std::collections::BTreeMap;
 
 /// What this round's facts say of this node.
 pub fn view(scene: &Scene<'_>) -> View {
@@ -41,7 +43,18 @@ pub fn view(scene: &Scene<'_>) -> View {
         lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
         epoch: Some(me.epoch),
         nodes: nodes.collect(),
+        lost_owners: lost_owners(scene),
+        forgets: Default::default(),
     }
+}
+
+/// Owners of slots in the own table that are out of reach, whose pods are known.
+fn lost_owners(scene: &Scene<'_>) -> BTreeMap<NodeId, u32> {
+    let owners = scene.table().into_iter().flat_map(NodeTable::slot_owners);
+    owners
+        .filter(|node| !node.flags.myself() && !scene.in_reach(node))
+        .filter_map(|node| Some((node.id, scene.ordinal_of(&node.id)?)))
+        .collect()
 }
 
 /// While loading, INFO still tells the role of a node that has one.

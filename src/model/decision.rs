@@ -2,12 +2,12 @@
 
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::{Stage, VolumeNote};
+use crate::model::observation::{CopyConfig, Stage, VolumeNote};
 use crate::model::reason::Reason;
 use crate::model::slots::SlotSet;
 use crate::model::time::Moment;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -76,6 +76,10 @@ pub struct View {
     pub epoch: Option<u64>,
     /// Every node in its table.
     pub nodes: Vec<NodeView>,
+    /// Owners of slots that are out of reach, and whose they are: for a pod whose volume was lost.
+    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// Nodes that are to be forgotten as soon as all members are about to, and whose they were (S6).
+    pub forgets: BTreeMap<NodeId, u32>,
 }
 
 /// One line of the own table, with the pod's name where it is known.
@@ -143,6 +147,28 @@ pub enum Action {
         /// The master's pod.
         pod: String,
     },
+    /// Take the place of the master whose volume was lost: `CLUSTER FAILOVER FORCE`, which asks a
+    /// majority of the masters and not the one that is gone (S7).
+    ForceFailover {
+        /// The lost master's ID.
+        master: NodeId,
+        /// Its pod.
+        pod: String,
+    },
+    /// Have the own Redis begin whole copies to replicas when `to` says, and not when `from` does.
+    Copies {
+        /// The present configuration.
+        from: CopyConfig,
+        /// The wanted one.
+        to: CopyConfig,
+    },
+    /// Take an identity that is gone for good out of the own table (S6).
+    Forget {
+        /// Its ID.
+        id: NodeId,
+        /// The pod that had it.
+        pod: String,
+    },
     /// Let a new master leave its rejoin delay: `cluster-node-timeout` to `short_ms`, have the state
     /// judged, and back to `restore_ms`, in one write, so that nothing can come between.
     Hasten {
@@ -179,6 +205,9 @@ impl Action {
             Action::Meet { .. } => "meet",
             Action::DropHandshake { .. } => "drop-handshake",
             Action::Replicate { .. } => "replicate",
+            Action::ForceFailover { .. } => "force-failover",
+            Action::Copies { .. } => "copies",
+            Action::Forget { .. } => "forget",
             Action::Hasten { .. } => "hasten",
             Action::RestoreNodeTimeout(_) => "restore-node-timeout",
             Action::Remember(_) => "remember",
@@ -200,6 +229,16 @@ impl fmt::Display for Action {
             Action::Meet { pod, ip, port, .. } => write!(f, "meet {pod} at {ip} port {port}"),
             Action::DropHandshake { id, ip } => write!(f, "drop the handshake {id} with {ip}"),
             Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
+            Action::ForceFailover { master, pod } => {
+                write!(f, "take the place of {pod} ({master}) by force")
+            }
+            Action::Copies { from, to } => write!(
+                f,
+                "begin whole copies after {} s, not {} s",
+                to.delay_s,
+                if from.diskless { from.delay_s } else { 0 }
+            ),
+            Action::Forget { id, pod } => write!(f, "forget {id}, once {pod}"),
             Action::Hasten {
                 short_ms,
                 nudge,

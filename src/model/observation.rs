@@ -94,6 +94,8 @@ pub struct OwnFacts {
     /// The replication offset each node last gossiped, in bytes (CLUSTER SHARDS, 7.0 and later;
     /// read on replicas only).
     pub offsets: BTreeMap<NodeId, u64>,
+    /// `repl-diskless-sync*`; absent where it cannot be read.
+    pub copies: Option<CopyConfig>,
 }
 
 /// The own Redis's `cluster-*` configuration. A name the server does not know is `None`.
@@ -109,6 +111,17 @@ pub struct ClusterConfig {
     pub node_timeout_ms: Option<u64>,
     /// `cluster-replica-no-failover`.
     pub replica_no_failover: Option<bool>,
+}
+
+/// When the own Redis, as a master, begins to send a whole copy to a replica.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyConfig {
+    /// `repl-diskless-sync`: without it there is no delay.
+    pub diskless: bool,
+    /// `repl-diskless-sync-delay`, in seconds.
+    pub delay_s: u64,
+    /// `repl-diskless-sync-max-replicas` (7.0 and later): so many waiting ones end the delay.
+    pub max_replicas: Option<u64>,
 }
 
 /// nodes.conf on the volume.
@@ -172,6 +185,8 @@ pub struct PeerFacts {
     pub knows: BTreeSet<NodeId>,
     /// Keys in all its databases.
     pub keys: u64,
+    /// How much of its shard's data it has, in bytes of the replication stream.
+    pub offset: u64,
 }
 
 /// The agent at an asked address.
@@ -200,6 +215,10 @@ pub struct PeerClaim {
     pub node_name: String,
     /// The zone it runs in; empty when not told.
     pub zone: String,
+    /// Owners of slots that its table has out of reach, and whose they are.
+    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// Nodes that it is about to have its Redis forget, and whose they were (S6).
+    pub forgets: BTreeMap<NodeId, u32>,
 }
 
 /// How far a pod has come into a cluster.

@@ -91,6 +91,8 @@ reason_codes! {
     DataWithoutIdentity = "data-without-identity",
     /// Two live nodes have one node ID: a cloned volume (S10).
     DuplicateNodeId = "duplicate-node-id",
+    /// A former identity of a pod cannot be proved to be gone for good, so it is not forgotten.
+    GhostNode = "ghost-node",
     /// Fewer than three masters cannot elect a successor for a dead one.
     TooFewMasters = "too-few-masters",
     /// The agent cannot write its marker or copies to the volume.

@@ -101,6 +101,8 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             shape: role.shape.map(|shape| shape.to_string()),
             node_name: role.node_name,
             zone: role.zone,
+            lost_owners: role.lost_owners,
+            forgets: role.forgets,
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

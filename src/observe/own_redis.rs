@@ -3,16 +3,19 @@
 
 use crate::model::info::{Info, ServerFacts};
 use crate::model::node_table::NodeTable;
-use crate::model::observation::{ClusterConfig, OwnFacts, OwnRedis, PeerFacts, PeerRedis, Silence};
+use crate::model::observation::{
+    ClusterConfig, CopyConfig, OwnFacts, OwnRedis, PeerFacts, PeerRedis, Silence,
+};
 use crate::redis_link::{LinkError, Read, ReadLink, ServerErrorText, server_error, text};
 use redis::Value;
 use std::collections::BTreeMap;
 
-const READS: [Read; 4] = [
+const READS: [Read; 5] = [
     Read::Info,
     Read::ConfigGetCluster,
     Read::ClusterNodes,
     Read::ClusterInfo,
+    Read::ConfigGetCopies,
 ];
 
 /// Asks the own Redis for everything a round needs. `with_offsets` adds CLUSTER SHARDS, for the
@@ -58,13 +61,23 @@ pub fn understand(answers: &[Value]) -> Result<OwnRedis, Silence> {
             .and_then(|value| value.parse().ok())
             .unwrap_or_default()
     };
+    let state_ok = cluster.get("cluster_state") == Some("ok");
+    let current_epoch = number("cluster_current_epoch");
+    let (mut node_offsets, mut copies) = (BTreeMap::new(), None);
+    for more in answers {
+        match copy_config(more) {
+            None => node_offsets.extend(offsets(more)),
+            found => copies = found,
+        }
+    }
     Ok(OwnRedis::Up(Box::new(OwnFacts {
         server,
         config,
         table,
-        state_ok: cluster.get("cluster_state") == Some("ok"),
-        current_epoch: number("cluster_current_epoch"),
-        offsets: offsets(next()),
+        state_ok,
+        current_epoch,
+        offsets: node_offsets,
+        copies,
     })))
 }
 
@@ -93,6 +106,10 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
         epoch: me.epoch,
         knows: table.others().map(|node| node.id).collect(),
         keys: server.keys,
+        offset: match &server.replica {
+            Some(replica) => replica.applied_offset,
+            None => server.offset,
+        },
     })
 }
 
@@ -141,6 +158,17 @@ fn cluster_config(answer: &Value) -> Option<ClusterConfig> {
         announce_nodename: get("cluster-announce-human-nodename"),
         node_timeout_ms: get("cluster-node-timeout").and_then(|value| value.parse().ok()),
         replica_no_failover: get("cluster-replica-no-failover").map(|value| value == "yes"),
+    })
+}
+
+/// `None` where the answer is not that of `CONFIG GET repl-diskless-sync*`.
+fn copy_config(answer: &Value) -> Option<CopyConfig> {
+    let pairs = pairs(answer)?;
+    let number = |name: &str| pairs.get(name).and_then(|value| value.parse().ok());
+    Some(CopyConfig {
+        diskless: pairs.get("repl-diskless-sync")? == "yes",
+        delay_s: number("repl-diskless-sync-delay")?,
+        max_replicas: number("repl-diskless-sync-max-replicas"),
     })
 }
 

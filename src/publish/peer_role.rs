@@ -6,6 +6,8 @@
 //! The peer may run an older or a newer version: unknown fields are ignored, and an optional one
 //! that is absent or not understood is none. Not here: belief. What a peer says is a claim.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -39,6 +41,12 @@ pub struct PeerRole {
     /// Its zone, or empty.
     #[serde(default)]
     pub zone: String,
+    /// Owners of slots that it does not reach, with their ordinals.
+    #[serde(default)]
+    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// Nodes that it is about to forget.
+    #[serde(default)]
+    pub forgets: BTreeMap<NodeId, u32>,
 }
 
 impl PeerRole {
@@ -80,6 +88,8 @@ mod tests {
             ready: false,
             node_name: status.node_name,
             zone: status.zone,
+            lost_owners: status.lost_owners,
+            forgets: status.forgets,
         };
         assert_eq!(PeerRole::parse(&body).unwrap(), expected);
     }

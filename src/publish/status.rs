@@ -6,6 +6,7 @@
 //! Not here: how it looks on the wire (`views`), so that a field added here shows nowhere by
 //! accident.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -104,6 +105,10 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// How many pods other than this one were found.
     pub peers_known: u32,
+    /// For the peers: owners of slots out of reach, with their ordinals.
+    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// For the peers: nodes about to be forgotten.
+    pub forgets: BTreeMap<NodeId, u32>,
 }
 
 impl Status {
@@ -131,6 +136,8 @@ impl Status {
             )],
             nodes: Vec::new(),
             peers_known: 0,
+            lost_owners: BTreeMap::new(),
+            forgets: BTreeMap::new(),
         }
     }
 

@@ -3,9 +3,10 @@
 //! In: a [`Status`]. Out: values for serde. `/role` and `/cluster` are a contract: a field is added
 //! here on purpose or not at all, and a test pins the text.
 //!
-//! `/role` carries two fields for the peers while they form a cluster, `stage` and `shape`.
-//! Other readers should not rely on them.
+//! `/role` carries fields for the peers alone: `stage` and `shape` for forming; `lost_owners` and
+//! `forgets`, left out while empty, for lost volumes. Other readers should not rely on them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -35,6 +36,10 @@ pub(super) struct RoleView<'a> {
     version: &'static str,
     stage: Stage,
     shape: Shape,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    lost_owners: &'a BTreeMap<NodeId, u32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    forgets: &'a BTreeMap<NodeId, u32>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +74,8 @@ impl<'a> From<&'a Status> for RoleView<'a> {
             version: VERSION,
             stage: status.stage,
             shape: status.shape,
+            lost_owners: &status.lost_owners,
+            forgets: &status.forgets,
         }
     }
 }

@@ -23,19 +23,22 @@ pub enum Read {
     ClusterShards,
     /// `CONFIG GET cluster-*`; answered while loading.
     ConfigGetCluster,
+    /// `CONFIG GET repl-diskless-sync*`; answered while loading.
+    ConfigGetCopies,
     /// `ROLE`; answered while loading.
     Role,
 }
 
 impl Read {
     /// Every reading command.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Info,
         Self::ClusterNodes,
         Self::ClusterMyId,
         Self::ClusterInfo,
         Self::ClusterShards,
         Self::ConfigGetCluster,
+        Self::ConfigGetCopies,
         Self::Role,
     ];
 
@@ -48,6 +51,7 @@ impl Read {
             Self::ClusterInfo => words(&["CLUSTER", "INFO"]),
             Self::ClusterShards => words(&["CLUSTER", "SHARDS"]),
             Self::ConfigGetCluster => words(&["CONFIG", "GET", "cluster-*"]),
+            Self::ConfigGetCopies => words(&["CONFIG", "GET", "repl-diskless-sync*"]),
             Self::Role => words(&["ROLE"]),
         }
     }
@@ -84,6 +88,10 @@ pub enum Write {
     ForgetHandshake(String),
     /// `CLUSTER REPLICATE node-id`
     Replicate(String),
+    /// `CLUSTER FORGET id`, with the ID of a node that is gone for good (S6).
+    Forget(String),
+    /// `CLUSTER FAILOVER FORCE`: needs the votes of a majority of the masters (S7).
+    FailoverForce,
     /// `CLUSTER SETSLOT slot STABLE`: no move of this slot is under way. Where none is, all it does
     /// is have Redis judge the cluster's state anew (`CLUSTER_TODO_UPDATE_STATE`).
     SetSlotStable(u16),
@@ -122,7 +130,8 @@ impl Write {
                 &port.to_string(),
                 &bus_port.to_string(),
             ]),
-            Self::ForgetHandshake(id) => words(&["CLUSTER", "FORGET", id]),
+            Self::ForgetHandshake(id) | Self::Forget(id) => words(&["CLUSTER", "FORGET", id]),
+            Self::FailoverForce => words(&["CLUSTER", "FAILOVER", "FORCE"]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
             Self::SetSlotStable(slot) => {
                 words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
@@ -154,6 +163,8 @@ impl fmt::Debug for Write {
             Self::AddSlotsRange(ranges) => write!(f, "AddSlotsRange({ranges:?})"),
             Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
             Self::ForgetHandshake(id) => write!(f, "ForgetHandshake({id})"),
+            Self::Forget(id) => write!(f, "Forget({id})"),
+            Self::FailoverForce => f.write_str("FailoverForce"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
             Self::SetSlotStable(slot) => write!(f, "SetSlotStable({slot})"),
             Self::Filler => f.write_str("Filler"),
@@ -201,6 +212,8 @@ mod tests {
                 bus_port: 16379,
             },
             Write::ForgetHandshake("cd".repeat(20)),
+            Write::Forget("ef".repeat(20)),
+            Write::FailoverForce,
             Write::Replicate("ab".repeat(20)),
             Write::SetSlotStable(77),
             Write::Filler,
@@ -215,6 +228,8 @@ mod tests {
                 | Write::AddSlotsRange(_)
                 | Write::Meet { .. }
                 | Write::ForgetHandshake(_)
+                | Write::Forget(_)
+                | Write::FailoverForce
                 | Write::Replicate(_)
                 | Write::SetSlotStable(_)
                 | Write::Filler
@@ -242,6 +257,7 @@ mod tests {
                 "CLIENT REPLY",
                 "CLUSTER ADDSLOTS",
                 "CLUSTER ADDSLOTSRANGE",
+                "CLUSTER FAILOVER",
                 "CLUSTER FORGET",
                 "CLUSTER INFO",
                 "CLUSTER MEET",
@@ -271,6 +287,8 @@ mod tests {
                 "CLUSTER ADDSLOTSRANGE 0 5460 9000 9000",
                 "CLUSTER MEET ::1 6379 16379",
                 &format!("CLUSTER FORGET {}", "cd".repeat(20)),
+                &format!("CLUSTER FORGET {}", "ef".repeat(20)),
+                "CLUSTER FAILOVER FORCE",
                 &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
                 "CLUSTER SETSLOT 77 STABLE",
                 &format!("CONFIG GET {}", "x".repeat(16_000)),

@@ -7,8 +7,8 @@ use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
-    ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim,
-    PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
+    ClusterConfig, CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer,
+    PeerClaim, PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
@@ -127,18 +127,22 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         knows,
         mostly(0u64, 1u64..9),
         0..9u64,
+        0..3u64,
     )
-        .prop_map(|(id, slots, master, knows, keys, epoch)| PeerFacts {
-            id,
-            version: Version::default(),
-            run_id: "r1".to_owned(),
-            bus_port: 16379,
-            master,
-            slots,
-            epoch,
-            knows,
-            keys,
-        });
+        .prop_map(
+            |(id, slots, master, knows, keys, epoch, offset)| PeerFacts {
+                id,
+                version: Version::default(),
+                run_id: "r1".to_owned(),
+                bus_port: 16379,
+                master,
+                slots,
+                epoch,
+                knows,
+                keys,
+                offset,
+            },
+        );
     let blank_again = facts.clone().prop_map(|mut facts| {
         facts.slots = SlotSet::default();
         facts.master = None;
@@ -179,6 +183,8 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     shape,
                     node_name: String::new(),
                     zone: String::new(),
+                    lost_owners: BTreeMap::new(),
+                    forgets: BTreeMap::new(),
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {
@@ -289,6 +295,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
             state_ok,
             current_epoch,
             offsets: BTreeMap::new(),
+            copies: Some(CopyConfig::default()),
         }))
     });
     prop_oneof![
@@ -407,6 +414,7 @@ fn policy(me: u8, shape: Shape) -> Policy {
         node_name: String::new(),
         zone: String::new(),
         dry_run: false,
+        ghosts: Default::default(),
     }
 }
 

@@ -10,6 +10,10 @@ use tokio::net::TcpListener;
 /// Long enough for a busy machine; nothing waits for it in vain.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// `CONFIG GET repl-diskless-sync*`, which the corpus does not have; the same in every version.
+const COPIES: &[u8] =
+    b"*4\r\n$18\r\nrepl-diskless-sync\r\n$3\r\nyes\r\n$24\r\nrepl-diskless-sync-delay\r\n$1\r\n5\r\n";
+
 /// What the agent makes of these answers.
 pub(crate) async fn own_redis(answers: Vec<u8>) -> OwnRedis {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -22,6 +26,7 @@ pub(crate) async fn own_redis(answers: Vec<u8>) -> OwnRedis {
             assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
         }
         stream.write_all(&answers).await.unwrap();
+        stream.write_all(COPIES).await.unwrap();
         // Until the agent has read it all and goes.
         while stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {}
     });

@@ -6,7 +6,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::slots::SlotSet;
 use redis_sidecar::model::time::Moment;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// One pod's answer while its line is being read.
@@ -66,6 +66,7 @@ impl World {
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 keys: 0,
+                offset: 0,
             },
             claim: PeerClaim {
                 cluster: self.policy.cluster.clone(),
@@ -75,6 +76,8 @@ impl World {
                 shape: Some(self.policy.shape.to_string()),
                 node_name: String::new(),
                 zone: String::new(),
+                lost_owners: BTreeMap::new(),
+                forgets: BTreeMap::new(),
             },
             redis: None,
             agent: None,
@@ -113,10 +116,20 @@ impl World {
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
             ("keys", keys) => facts.keys = number(keys)?,
+            ("offset", bytes) => facts.offset = number(bytes)?,
+            ("lost", pair) => {
+                let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
+                claim.lost_owners.insert(node_id(id), number(ordinal)?);
+            }
+            ("forgets", pair) => {
+                let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
+                claim.forgets.insert(node_id(id), number(ordinal)?);
+            }
             ("version", text) => facts.version = version(text)?,
             ("run", run_id) => facts.run_id = run_id.to_owned(),
             ("epoch", epoch) => facts.epoch = number(epoch)?,
             ("bus", port) => facts.bus_port = number(port)?,
+            ("of", "none") => facts.master = None,
             ("of", id) => facts.master = Some(node_id(id)),
             ("knows", list) => facts.knows = ids(list),
             ("slots", "none") => facts.slots = SlotSet::default(),

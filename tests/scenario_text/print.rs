@@ -35,6 +35,11 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             .collect();
         writeln!(out, "ask: {}", asked.join(" ")).expect("written");
     }
+    if !decision.view.forgets.is_empty() {
+        let ids = decision.view.forgets.keys().map(ToString::to_string);
+        let ids: Vec<String> = ids.collect();
+        writeln!(out, "about to forget: {}", ids.join(" ")).expect("written");
+    }
     if decision.ask_missing {
         writeln!(out, "ask: DNS for missing ordinals").expect("written");
     }

@@ -3,19 +3,20 @@
 mod own_redis;
 
 pub(crate) use own_redis::version;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{GhostTimes, Policy};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
 use redis_sidecar::model::observation::{
-    ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal, Silence,
-    Volume, VolumeNote,
+    ClusterConfig, CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal,
+    Silence, Volume, VolumeNote,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
 use redis_sidecar::model::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// The facts of a scenario as they stand now.
 pub(crate) struct World {
@@ -61,6 +62,13 @@ impl World {
             node_name: value("node").unwrap_or_default().to_owned(),
             zone: value("zone").unwrap_or_default().to_owned(),
             dry_run: words.contains(&"dry-run"),
+            ghosts: match value("ghosts") {
+                Some(ms) => GhostTimes {
+                    gone_for: Duration::from_millis(number(ms)?),
+                    no_meet_for: Duration::from_millis(number::<u64>(ms)? / 2),
+                },
+                None => GhostTimes::default(),
+            },
         };
         let config = ClusterConfig {
             announce_ip: Some(policy.pod_ip.to_string()),
@@ -93,6 +101,11 @@ impl World {
                 state_ok: false,
                 current_epoch: 0,
                 offsets: BTreeMap::new(),
+                copies: Some(CopyConfig {
+                    diskless: true,
+                    delay_s: 5,
+                    max_replicas: Some(0),
+                }),
             },
             table: vec![vec![format!("p{ordinal}"), "me,master".to_owned()]],
             dns: PeersSeen {

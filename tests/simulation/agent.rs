@@ -67,6 +67,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         node_name: String::new(),
         zone: String::new(),
         dry_run: false,
+        ghosts: Default::default(),
     };
     p.agent_starts += 1;
     let steps = p.agent_starts * 1_000_000_000;
@@ -272,6 +273,12 @@ fn claim(agent: &Agent) -> PeerClaim {
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),
         zone: String::new(),
+        lost_owners: decision
+            .map(|decision| decision.view.lost_owners.clone())
+            .unwrap_or_default(),
+        forgets: decision
+            .map(|decision| decision.view.forgets.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Packet {
     pub(crate) current_epoch: u64,
     pub(crate) config_epoch: u64,
     pub(crate) offset: u32,
+    /// An AUTH REQUEST for a manual failover (`CLUSTERMSG_FLAG0_FORCEACK`).
+    pub(crate) forced: bool,
     pub(crate) gossip: Vec<Gossip>,
 }
 
@@ -230,6 +232,12 @@ pub(crate) struct Node {
     /// Grows when nodes.conf is written.
     pub(crate) saves: u64,
     pub(crate) ticks: u64,
+    /// Forgotten nodes, until when gossip does not bring them back.
+    pub(crate) banned: BTreeMap<NodeId, i64>,
+    /// `CLUSTER FAILOVER FORCE` is under way until then.
+    pub(crate) forced_until: i64,
+    /// `repl-diskless-sync-delay`.
+    pub(crate) copies_after_s: u64,
     /// Keys dropped in this step, for the judges.
     pub(crate) dropped: Keys,
 }

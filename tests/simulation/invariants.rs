@@ -48,6 +48,10 @@ pub(crate) struct Judge {
     minority_since: BTreeMap<usize, i64>,
     minority_looked: i64,
     met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
+    /// Since when each node has each other one in its table as gone.
+    pub(crate) gone_since: BTreeMap<(usize, NodeId), i64>,
+    /// When each agent last ordered a MEET.
+    pub(crate) met_at: BTreeMap<(usize, u64), i64>,
 }
 
 /// Which node answered at an address, and when.
@@ -117,6 +121,7 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     }
     if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
         note_minorities(world);
+        super::ghosts::note_gone(world);
     }
     match world.judge.violation.take() {
         Some(what) => Err(what),
@@ -218,7 +223,10 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         Action::AddSlots { .. } => s3_slots(world, pod),
         Action::SetConfigEpoch(_) => s3_epoch(world, pod, node),
         Action::DropHandshake { id, .. } => s6_forget(node, id),
+        Action::Forget { id, .. } => super::ghosts::s6_forget(world, pod, node, id),
+        Action::ForceFailover { master, .. } => super::ghosts::s7_force(world, pod, node, master),
         Action::Announce { .. }
+        | Action::Copies { .. }
         | Action::Hasten { .. }
         | Action::RestoreNodeTimeout(_)
         | Action::Remember(_) => None,
@@ -436,6 +444,7 @@ fn s12_rate(world: &mut World, pod: usize, action: &Action) {
         judge.blame(format!("S12: {name} orders again at once: {text}"));
     }
     if let Action::Meet { ip, .. } = action {
+        judge.met_at.insert((pod, starts), now);
         let met = judge.met.entry((pod, starts, *ip)).or_default();
         met.retain(|at| now - at < MEETS_WITHIN_MS);
         met.push(now);

@@ -14,6 +14,7 @@ mod contract;
 mod dns;
 mod fake;
 mod faults;
+mod ghosts;
 mod history;
 mod invariants;
 mod network;

@@ -382,7 +382,10 @@ impl World {
         Some(Source {
             process: self.process(at),
             keys: node.keys,
-            serves: linked && !loading && (same || !self.layout.own_passwords),
+            serves: linked
+                && !loading
+                && !node.holds_copies()
+                && (same || !self.layout.own_passwords),
         })
     }
 

@@ -81,6 +81,11 @@ impl World {
             "announce-hostname" => config.announce_hostname = text(value),
             "announce-nodename" => config.announce_nodename = text(value),
             "config" => facts.config = None,
+            "copies-after" => {
+                let copies = facts.copies.get_or_insert_default();
+                copies.diskless = value != "disk";
+                copies.delay_s = value.parse().unwrap_or(5);
+            }
             _ => return Err(format!("no such word: {name}")),
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Packets in and out: handshakes, addresses, roles, failure reports (`clusterProcessPacket`).
 
-use super::{Effect, Env, Kind, LinkId, Node, Packet, Rec};
+use super::{Effect, Env, Kind, LinkId, NEVER, Node, Packet, Rec};
 use redis_sidecar::model::identity::NodeId;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ impl Node {
             current_epoch: self.current_epoch,
             config_epoch: speaks_for.epoch,
             offset: self.keys.count_ones(),
+            forced: self.forced_until > NEVER,
             gossip: Vec::new(),
         }
     }

@@ -1,10 +1,14 @@
 //! The commands that an agent may send, with Redis's conditions and words for refusing.
 
-use super::{Env, Node, Rec, bus::random_id, text::ranges};
+use super::{Election, Env, Node, Rec, bus::random_id, text::ranges};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::slots::SlotSet;
 use std::net::IpAddr;
+
+/// `CLUSTER_BLACKLIST_TTL` and `CLUSTER_MF_TIMEOUT`.
+const BAN_MS: i64 = 60_000;
+const MANUAL_FAILOVER_MS: i64 = 5000;
 
 impl Node {
     /// Carries an action's commands out, or says why not.
@@ -35,6 +39,12 @@ impl Node {
                 Ok(())
             }
             Action::Replicate { master, .. } => self.replicate_of(master, env),
+            Action::ForceFailover { .. } => self.failover_force(env),
+            Action::Forget { id, .. } => self.forget_node(id, env),
+            Action::Copies { to, .. } => {
+                self.copies_after_s = to.delay_s;
+                Ok(())
+            }
             Action::Hasten {
                 short_ms,
                 restore_ms,
@@ -123,6 +133,35 @@ impl Node {
             );
         }
         self.set_master(id, env);
+        Ok(())
+    }
+
+    /// `CLUSTER FORGET` of a node: it is banned for 60 s (`clusterBlacklistAddNode`).
+    fn forget_node(&mut self, id: &NodeId, env: &mut Env<'_>) -> Result<(), String> {
+        if !self.recs.contains_key(id) {
+            return Err(format!("ERR Unknown node {id}"));
+        }
+        if *id == self.id {
+            return Err("ERR I tried hard but I can't forget myself...".to_owned());
+        }
+        if self.me().replica && self.me().master == Some(*id) {
+            return Err("ERR Can't forget my master!".to_owned());
+        }
+        self.banned.insert(*id, env.now + BAN_MS);
+        self.forget(id, env);
+        Ok(())
+    }
+
+    /// `CLUSTER FAILOVER FORCE`: the election begins at once (`manualFailover*`).
+    fn failover_force(&mut self, env: &mut Env<'_>) -> Result<(), String> {
+        if !self.me().replica {
+            return Err("ERR You should send CLUSTER FAILOVER to a replica".to_owned());
+        }
+        if self.me().master.is_none() {
+            return Err("ERR I'm a replica but my master is unknown to me".to_owned());
+        }
+        self.forced_until = env.now + MANUAL_FAILOVER_MS;
+        self.election = Election::default();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A replica stands for election when its master has failed; masters vote
 //! (`clusterHandleSlaveFailover`, `clusterSendFailoverAuthIfNeeded`).
 
-use super::{Effect, Election, Env, Kind, LinkState, Node, Packet};
+use super::{Effect, Election, Env, Kind, LinkState, NEVER, Node, Packet};
 use redis_sidecar::model::identity::NodeId;
 use std::rc::Rc;
 
@@ -11,19 +11,22 @@ const REPL_PING_MS: i64 = 10_000;
 
 impl Node {
     pub(crate) fn stand_for_election(&mut self, env: &mut Env<'_>) {
+        if env.now >= self.forced_until {
+            self.forced_until = NEVER;
+        }
+        let forced = self.forced_until > NEVER;
         let Some(master) = self.me().master.and_then(|id| self.recs.get(&id)) else {
             return;
         };
-        if !master.fail || master.segs == 0 {
+        if (!master.fail && !forced) || master.segs == 0 {
             return;
         }
-        let Some(replication) = self.replication else {
-            return;
-        };
         let timeout = self.node_timeout;
-        let down_for = match replication.state {
-            LinkState::Up { .. } => 0,
-            _ => env.now.saturating_sub(replication.down_since),
+        let down_for = match self.replication.map(|link| (link.state, link.down_since)) {
+            _ if forced => 0,
+            None => return,
+            Some((LinkState::Up { .. }, _)) => 0,
+            Some((_, since)) => env.now.saturating_sub(since),
         };
         if (down_for - timeout).max(0) > REPL_PING_MS + timeout * VALIDITY {
             return;
@@ -38,7 +41,10 @@ impl Node {
                 .filter(|rec| rec.replica && rec.master == master && rec.offset > own);
             let rank = i64::try_from(ahead.count()).expect("few");
             self.election = Election {
-                at: env.now + 500 + env.rng.i64(0..500) + rank * 1000,
+                at: match forced {
+                    true => env.now,
+                    false => env.now + 500 + env.rng.i64(0..500) + rank * 1000,
+                },
                 ..Election::default()
             };
             self.broadcast(Kind::Pong, env);
@@ -74,6 +80,7 @@ impl Node {
         me.epoch = me.epoch.max(epoch);
         me.segs |= segs;
         self.replication = None;
+        self.forced_until = NEVER;
         self.election = Election::default();
         self.save();
         self.judge_state(env);
@@ -97,7 +104,7 @@ impl Node {
         let Some(master) = candidate.master.and_then(|id| self.recs.get(&id)) else {
             return;
         };
-        if !master.fail || env.now - master.voted_time < self.node_timeout * 2 {
+        if !(master.fail || packet.forced) || env.now - master.voted_time < self.node_timeout * 2 {
             return;
         }
         let stale = self.segs().filter(|seg| packet.segs & seg != 0).any(|seg| {

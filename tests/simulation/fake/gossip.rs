@@ -46,7 +46,8 @@ impl Node {
                 continue;
             }
             let known = self.recs.contains_key(&told.id);
-            if !known && sender.is_some() && !told.noaddr && told.ip.is_some() {
+            let banned = self.banned.get(&told.id).is_some_and(|u| *u > env.now);
+            if !known && !banned && sender.is_some() && !told.noaddr && told.ip.is_some() {
                 // Added with its exact ID: a handshake could end with somebody else.
                 let mut rec = Rec::new(told.id, told.ip, env.now);
                 rec.replica = told.replica;

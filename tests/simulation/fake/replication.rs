@@ -62,6 +62,11 @@ impl Node {
         }
     }
 
+    /// Who dials it is let wait, copies nothing and is not linked.
+    pub(crate) fn holds_copies(&self) -> bool {
+        self.copies_after_s > 1000
+    }
+
     /// One step of the link; `source` is what answers at the dialled address now.
     pub(crate) fn replicate(&mut self, source: Option<Source>, env: &mut Env<'_>) {
         let Some(mut replication) = self.replication else {

@@ -32,6 +32,7 @@ impl Node {
             config,
             bulk(self.nodes_text()),
             bulk(self.cluster_info_text()),
+            self.copies_text(),
         ]
     }
 
@@ -152,6 +153,17 @@ impl Node {
             let _ = write!(text, "db0:keys={keys},expires=0,avg_ttl=0\r\n");
         }
         text
+    }
+
+    fn copies_text(&self) -> Value {
+        let delay = self.copies_after_s.to_string();
+        let pairs = [
+            ("repl-diskless-sync", "yes"),
+            ("repl-diskless-sync-delay", &delay),
+            ("repl-diskless-sync-max-replicas", "0"),
+        ];
+        let words = pairs.into_iter().flat_map(|(name, value)| [name, value]);
+        Value::Array(words.map(|word| bulk(word.to_owned())).collect())
     }
 
     fn config_text(&self) -> Value {

@@ -114,6 +114,9 @@ impl Node {
             node_timeout: settings.node_timeout,
             saves: 0,
             ticks: 0,
+            banned: Default::default(),
+            forced_until: super::NEVER,
+            copies_after_s: 0,
             dropped: 0,
         };
         for rec in node.recs.values_mut() {

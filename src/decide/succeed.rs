@@ -1,0 +1,224 @@
+//! A replica whose master's volume was lost takes its place. Redis alone does so while the old ID is
+//! known to have failed; once another node answers at its address the old ID has none (`noaddr`), and
+//! such a node never fails (S7: the one use of FORCE).
+//!
+//! FORCE asks a majority of the masters for their votes, and only not the one that is gone. TAKEOVER
+//! asks nobody, and there is no such command here.
+
+use super::guard::Cleared;
+use super::heal::heard_now;
+use super::plan::Plan;
+use super::scene::{Peer, Scene, answered_id};
+use crate::model::decision::Action;
+use crate::model::identity::NodeId;
+use crate::model::info::ReplicaFacts;
+use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::observation::{OwnFacts, PeerAgent, Stage};
+use crate::model::reason::ReasonCode;
+use crate::model::time::Moment;
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// An election by force is over after 5 s (`CLUSTER_MF_TIMEOUT`), won or not.
+const GAP: Duration = Duration::from_secs(6);
+/// The proof must hold for so long without a break.
+const PROVED_FOR: Duration = Duration::from_millis(500);
+/// Where the old ID has failed, Redis elects by itself; not if the link had been down for too long.
+const REDIS_ELECTS: Duration = Duration::from_secs(10);
+/// A sibling that does not answer is waited for.
+const SIBLINGS: Duration = Duration::from_secs(5);
+/// Between two looks at the proof.
+const UNBROKEN: Duration = Duration::from_millis(1500);
+/// A replica that held no keys for so long before the loss has lost nothing since.
+const EMPTY_BEFORE: Duration = Duration::from_secs(10);
+/// Redis's own default, where its configuration cannot be read.
+const NODE_TIMEOUT_MS: u64 = 15_000;
+
+/// That the master's pod has lost it for another ID.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// The old ID.
+    pub master: NodeId,
+    /// Since when that is proved without a break.
+    pub since: Moment,
+    /// When it was last proved.
+    pub seen: Moment,
+}
+
+/// Orders the failover by force when the master's identity is provably replaced, a majority answers
+/// and this replica has the most of the data.
+pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
+    note_emptiness(scene, plan);
+    let (own, replica, master) = match lost_master(scene, plan) {
+        Loss::Proved(own, replica, master) => (own, replica, master),
+        Loss::Asked => return,
+        Loss::None => {
+            plan.memory_mut().lost = None;
+            return;
+        }
+    };
+    plan.hurry();
+    let now = scene.seen.now;
+    let before = scene.memory.lost.clone();
+    let unbroken = before.filter(|lost| lost.master == master.id && now - lost.seen <= UNBROKEN);
+    let since = unbroken.map_or(now, |lost| lost.since);
+    plan.memory_mut().lost = Some(Lost {
+        master: master.id,
+        since,
+        seen: now,
+    });
+    let name = scene.name_of(&master.id);
+    if own.server.keys == 0 && !was_empty(scene, since) {
+        plan.warn(
+            ReasonCode::SlotsUncovered,
+            format!(
+                "{name} lost its volume, and this replica holds no keys, so it may have copied the \
+                 empty one: a person must decide what becomes of slots {}",
+                master.slots
+            ),
+        );
+        return;
+    }
+    let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
+    let timeout = Duration::from_millis(timeout_ms.unwrap_or(NODE_TIMEOUT_MS));
+    let wait = if master.flags.noaddr() {
+        PROVED_FOR
+    } else {
+        REDIS_ELECTS.max(timeout * 4)
+    };
+    let majority = majority_answers(scene, plan, &own.table);
+    let best = best_of_siblings(scene, plan, own, replica, now - since >= SIBLINGS);
+    if now - since < wait || !majority || !best {
+        return;
+    }
+    let evidence = format!(
+        "{name} has lost its volume and is another node now, {} answers nowhere, a majority of the \
+         masters answers, and this replica has {} keys up to offset {}",
+        master.id, own.server.keys, replica.applied_offset
+    );
+    let action = Action::ForceFailover {
+        master: master.id,
+        pod: name,
+    };
+    plan.act("succeed".to_owned(), GAP, action, evidence);
+}
+
+/// Whether the own master is lost.
+enum Loss<'a> {
+    None,
+    /// Who knows is being asked.
+    Asked,
+    Proved(&'a OwnFacts, &'a ReplicaFacts, &'a NodeEntry),
+}
+
+/// The own master owns slots, is out of everybody's sight, and its pod has proved in this very round
+/// to be another, blank node.
+fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
+    let Some(own) = scene.own.filter(|_| scene.stage == Stage::Member) else {
+        return Loss::None;
+    };
+    let master = scene
+        .me
+        .and_then(|me| own.table.get(me.master.as_ref()?))
+        .filter(|master| master.flags.noaddr() || master.flags.fail())
+        .filter(|master| !master.slots.is_empty());
+    let (Some(master), Some(replica)) = (master, &own.server.replica) else {
+        return Loss::None;
+    };
+    let ordinal = scene.ordinal_of(&master.id);
+    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
+    let Some(heir) = heir.filter(|heir| heir.facts.id != master.id && heir.blank()) else {
+        return Loss::None;
+    };
+    let dials = replica.master_host.parse().ok();
+    let dials = dials.map(|ip| SocketAddr::new(ip, replica.master_port));
+    let mut places = vec![Some(heir.socket), master.socket(), dials];
+    places.extend(scene.sockets_of(heir.ordinal).into_iter().map(Some));
+    // A node without an address has no port either.
+    places.retain(|place| place.is_some_and(|place| place.port() != 0));
+    let heard = heard_now(scene, plan, &places);
+    for place in places.into_iter().flatten() {
+        plan.ask(place, Duration::ZERO);
+    }
+    if !heard {
+        return Loss::Asked;
+    }
+    let lives = scene.memory.places.contains_key(&master.id)
+        || scene.memory.answers.values().any(|answer| {
+            let claimed = match &answer.agent {
+                PeerAgent::Says(claim) => claim.node_id,
+                PeerAgent::Silent(_) => None,
+            };
+            answered_id(answer) == Some(master.id) || claimed == Some(master.id)
+        });
+    if lives {
+        return Loss::None;
+    }
+    Loss::Proved(own, replica, master)
+}
+
+/// A majority of the slot owners, the lost one counted, are in touch and verified.
+fn majority_answers(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) -> bool {
+    let owners: Vec<&NodeEntry> = table.slot_owners().collect();
+    let answers = |node: &&&NodeEntry| {
+        let peer = scene.peer_with_id(&node.id);
+        scene.in_reach(node) && peer.is_some_and(|peer| !peer.facts.slots.is_empty())
+    };
+    for socket in owners.iter().filter_map(|node| node.socket()) {
+        plan.ask(socket, Duration::ZERO);
+    }
+    owners.iter().filter(answers).count() * 2 > owners.len()
+}
+
+/// Keys at all, then the offset, then the lower ordinal.
+type Rank = (bool, u64, Reverse<u32>);
+
+/// Whether no other live replica of the lost master has more of the data.
+fn best_of_siblings(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    own: &OwnFacts,
+    replica: &ReplicaFacts,
+    waited: bool,
+) -> bool {
+    let Some(me) = scene.me else { return false };
+    let mine: Rank = (
+        own.server.keys > 0,
+        replica.applied_offset,
+        Reverse(scene.policy.me.ordinal),
+    );
+    let mut best = true;
+    let live = |node: &&NodeEntry| !node.flags.fail() && !node.flags.noaddr();
+    let siblings = own.table.others().filter(|node| node.master == me.master);
+    for node in siblings.filter(live) {
+        if let Some(socket) = node.socket() {
+            plan.ask(socket, Duration::ZERO);
+        }
+        match scene.peer_with_id(&node.id) {
+            Some(peer) => best &= rank(peer) < mine,
+            None => best &= waited,
+        }
+    }
+    best
+}
+
+fn rank(peer: &Peer<'_>) -> Rank {
+    (
+        peer.facts.keys > 0,
+        peer.facts.offset,
+        Reverse(peer.ordinal),
+    )
+}
+
+/// Since when this replica has held no keys.
+fn note_emptiness(scene: &Scene<'_>, plan: &mut Plan) {
+    let Some(own) = scene.own else { return };
+    let since = scene.memory.empty_since.unwrap_or(scene.seen.now);
+    plan.memory_mut().empty_since = (own.server.keys == 0).then_some(since);
+}
+
+fn was_empty(scene: &Scene<'_>, lost_since: Moment) -> bool {
+    let since = scene.memory.empty_since;
+    since.is_some_and(|since| lost_since - since >= EMPTY_BEFORE)
+}
