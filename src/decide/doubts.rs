@@ -5,7 +5,7 @@ use super::hold;
 use super::memory::Asking;
 use super::plan::{FEW, Plan};
 use super::scene::{self, Peer, Scene};
-use crate::model::node_table::NodeEntry;
+use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{PeerAnswer, Stage};
 use crate::model::peers::DnsAnswer;
 use std::collections::BTreeMap;
@@ -39,6 +39,10 @@ mod each {
 
 /// Of many pods, how many are asked in one round: more would time out waiting for each other.
 const AT_ONCE: usize = 16;
+
+/// For so long after its start a pod that may have been forgotten asks, and so often.
+const YOUNG_S: u64 = 60;
+const FORGOTTEN: Duration = Duration::from_secs(2);
 
 /// This pod's name at another address may be its own second address, for ever.
 const ELSEWHERE: Duration = Duration::from_secs(5);
@@ -89,6 +93,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             wonder(scene, plan, sockets);
         }
     }
+    wonder_whether_forgotten(scene, plan, table);
     // A successor of this pod, started while this one was taken for dead, may have its ID (S10).
     for socket in scene.seen.dns.addresses.get(&me).into_iter().flatten() {
         let socket = SocketAddr::new(*socket, scene.policy.redis_port);
@@ -104,6 +109,19 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         plan,
         strangers.filter_map(NodeEntry::socket).collect(),
     );
+}
+
+/// A pod beyond the first shape that was away may have been taken for scaled in and forgotten (S6):
+/// nothing in its own table shows that, so the others are asked after its start.
+fn wonder_whether_forgotten(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) {
+    let uptime_s = scene.own.map_or(u64::MAX, |own| own.server.uptime_s);
+    let beyond = scene.policy.me.ordinal >= scene.policy.expected();
+    if scene.stage != Stage::Member || !beyond || uptime_s > YOUNG_S {
+        return;
+    }
+    for socket in table.others().filter_map(NodeEntry::socket) {
+        plan.ask(socket, FORGOTTEN);
+    }
 }
 
 /// All expected pods, of which none may be left out before anything is formed, asked by each of them:

@@ -1,0 +1,159 @@
+//! Ghosts: the IDs that pods had before (scenarios 48 and 49). They are gone from every table and stay
+//! so; a live node is never forgotten.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testbed::{Ending, Testbed, wait};
+
+use crate::{common::*, lost_volumes::impatient};
+
+/// Redis takes a forgotten ID back from gossip after 60 s.
+const BAN: Duration = Duration::from_secs(60);
+
+/// Whether no running Redis but those left out has this ID in its table.
+async fn unknown_to_all(bed: &Testbed, id: &str, but: &[usize]) -> Result<()> {
+    for pod in bed.pods().iter().filter(|pod| !but.contains(&pod.ordinal)) {
+        let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
+        ensure!(!nodes.contains(id), "{}:\n{nodes}", pod.name);
+    }
+    Ok(())
+}
+
+async fn lose_volume(bed: &Testbed, ordinal: usize) -> Result<()> {
+    let pod = bed.pod(ordinal)?;
+    bed.end_pod(ordinal, Ending::Kill).await?;
+    pod.wipe_volume().await?;
+    pod.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(ordinal).await
+}
+
+/// With one member down, whose table tells of the ghost when it is back, and whose sidecar sleeps then
+/// until the ban is over: so the ghost comes back to all, and goes again.
+#[tokio::test]
+async fn a_ghost_that_a_member_brings_back_goes_again() -> Result<()> {
+    let bed = impatient("ghost-back").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let ghost = &before.nodes[&4].node_id;
+    bed.end_pod(5, Ending::Kill).await?;
+    lose_volume(&bed, 4).await?;
+    wait::until(LONG, "five of six have forgotten it", async || {
+        unknown_to_all(&bed, ghost, &[5]).await
+    })
+    .await?;
+    bed.start_pod(5).await?;
+    let five = bed.pod(5)?;
+    wait::until(LONG, "it is back", async || five.redis_answers(LONG).await).await?;
+    five.agent.freeze().await?;
+    let brought_back = wait::until(BAN + LONG, "others know it again", async || {
+        ensure!(unknown_to_all(&bed, ghost, &[5]).await.is_err(), "unknown");
+        Ok(())
+    })
+    .await;
+    // A server that drops a failed node by itself, or tells nobody of it, does no harm.
+    println!("brought back: {}", brought_back.is_ok());
+    five.agent.thaw().await?;
+    bed.whole(BAN + LONG).await?;
+    wait::throughout(BAN + Duration::from_secs(10), "it stays away", async || {
+        unknown_to_all(&bed, ghost, &[]).await
+    })
+    .await?;
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Scenario 49: two more pods, and away with them again.
+#[tokio::test]
+async fn a_set_is_scaled_out_and_in() -> Result<()> {
+    let bed = impatient("scaled").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    for ordinal in [6, 7] {
+        bed.add_pod().await?;
+        bed.start_pod(ordinal).await?;
+        bed.all_ready(LONG).await?;
+    }
+    let wide = bed.whole(LONG).await?;
+    bed.remove_last_pod(Ending::Graceful).await?;
+    bed.remove_last_pod(Ending::Graceful).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "{after}");
+    for ordinal in [6, 7] {
+        unknown_to_all(&bed, &wide.nodes[&ordinal].node_id, &[]).await?;
+    }
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// A pod beyond the first shape that was away for longer than a ghost's time, and comes back with its
+/// volume: it was forgotten, and is a member again.
+#[tokio::test]
+async fn a_pod_taken_for_scaled_in_comes_back() -> Result<()> {
+    let bed = impatient("scaled-back").build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    bed.add_pod().await?;
+    bed.start_pod(6).await?;
+    bed.all_ready(LONG).await?;
+    let before = bed.whole(LONG).await?;
+    bed.end_pod(6, Ending::Graceful).await?;
+    wait::until(LONG, "it is forgotten", async || {
+        unknown_to_all(&bed, &before.nodes[&6].node_id, &[6]).await
+    })
+    .await?;
+    bed.start_pod(6).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "{after}");
+    ensure!(after.replication() == before.replication(), "{after}");
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Whatever DNS says: no live node is forgotten, nor one whose Redis alone is there, nor a dead one of
+/// the first shape.
+#[tokio::test]
+async fn no_live_node_is_forgotten() -> Result<()> {
+    let bed = impatient("alive").build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    bed.add_pod().await?;
+    bed.start_pod(6).await?;
+    bed.all_ready(LONG).await?;
+    for ordinal in [4, 6] {
+        bed.dns.unpublish(&bed.pod(ordinal)?.name);
+    }
+    bed.pod(6)?.agent.kill().await?;
+    bed.end_pod(5, Ending::Kill).await?;
+    says(&*bed.pod(0)?, "ghost-node", "redis-app-5").await?;
+    let time = Duration::from_secs(12);
+    wait::throughout(time, "nobody is forgotten", async || {
+        let writes = bed.writes_seen().await?;
+        ensure!(writes.of("cluster|forget") == 0, "{writes:?}");
+        Ok(())
+    })
+    .await?;
+    bed.finish().await
+}
+
+/// The times of S6 as they are shipped.
+#[tokio::test]
+#[ignore = "takes three minutes"]
+async fn a_ghost_is_forgotten_after_two_minutes() -> Result<()> {
+    let (bed, before) = formed("two-minutes").await?;
+    let ghost = &before.nodes[&4].node_id;
+    lose_volume(&bed, 4).await?;
+    let began = std::time::Instant::now();
+    wait::until(4 * LONG, "it is forgotten", async || {
+        unknown_to_all(&bed, ghost, &[]).await
+    })
+    .await?;
+    println!("forgotten after {:?}", began.elapsed());
+    ensure!(began.elapsed() > Duration::from_secs(120), "too soon");
+    bed.whole(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
