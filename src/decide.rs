@@ -25,6 +25,7 @@ pub mod policy;
 pub mod readiness;
 pub mod remember;
 pub mod scene;
+pub mod start;
 pub mod succeed;
 pub mod view;
 

@@ -184,8 +184,9 @@ impl Crowd {
             shape: Some(self.shape.to_string()),
             node_name: String::new(),
             zone: String::new(),
-            lost_owners: BTreeMap::new(),
+            owners: BTreeMap::new(),
             forgets: BTreeMap::new(),
+            blank: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }

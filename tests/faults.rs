@@ -52,6 +52,8 @@ mod split;
 mod stale_dns;
 #[path = "faults/start.rs"]
 mod start;
+#[path = "faults/start_gate.rs"]
+mod start_gate;
 #[path = "faults/stop.rs"]
 mod stop;
 #[path = "faults/upgrade.rs"]

@@ -40,8 +40,9 @@ mod each {
 /// Of many pods, how many are asked in one round: more would time out waiting for each other.
 const AT_ONCE: usize = 16;
 
-/// For so long after its start a pod that may have been forgotten asks, and so often.
-const YOUNG_S: u64 = 60;
+/// For so long after its start a pod that may have been forgotten asks, and so often. Valkey 9 refuses a
+/// forgotten node for the 60 s of its ban.
+const YOUNG_S: u64 = 180;
 const FORGOTTEN: Duration = Duration::from_secs(2);
 
 /// This pod's name at another address may be its own second address, for ever.

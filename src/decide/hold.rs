@@ -10,10 +10,9 @@
 use super::guard;
 use super::plan::Plan;
 use super::scene::Scene;
+use super::start;
 use crate::model::decision::Action;
-use crate::model::observation::{
-    CopyConfig, NodesFile, OwnRedis, PeerAgent, Silence, Stage, Volume,
-};
+use crate::model::observation::{CopyConfig, NodesFile, PeerAgent, Stage, Volume};
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_millis(500);
@@ -28,7 +27,8 @@ const DEFAULT: CopyConfig = CopyConfig {
 
 /// Holds whole copies back while this node is blank and others are members, and lets them go again.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
-    if expects_blank(scene) {
+    // From its first moment on a Redis that is about to start would serve copies.
+    if start::blank(scene) {
         plan.hurry();
     }
     let (Some(own), Some(me)) = (scene.own, scene.me) else {
@@ -64,16 +64,6 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         let evidence = "this node is not an empty newcomer any more";
         plan.act("release copies".to_owned(), GAP, action, evidence);
     }
-}
-
-/// Whether a Redis that has never run on this volume is about to start: from its first moment on it
-/// would serve copies.
-fn expects_blank(scene: &Scene<'_>) -> bool {
-    let away = matches!(
-        scene.seen.own,
-        OwnRedis::Silent(Silence::Unreachable(_) | Silence::NotAsked)
-    );
-    away && never_ran(scene)
 }
 
 /// Neither nodes.conf nor a note on the volume.

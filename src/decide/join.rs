@@ -112,20 +112,20 @@ fn old_identity(scene: &Scene<'_>, table: &NodeTable) -> Option<String> {
         return Some(format!("{} still owns slots {}", node.id, node.slots));
     }
     let me = scene.policy.me.ordinal;
-    let (id, _) = lost_owners(scene).find(|(_, ordinal)| *ordinal == me)?;
+    let (id, _) = owners(scene).find(|(_, ordinal)| *ordinal == me)?;
     Some(format!("{id} still owns slots, as other pods say"))
 }
 
-/// The owners of slots that some verified pod's agent has out of reach.
-fn lost_owners(scene: &Scene<'_>) -> impl Iterator<Item = (NodeId, u32)> {
-    let claims = scene.peers.values().map(|peer| &peer.claim.lost_owners);
+/// The owners of slots, as verified pods' agents have them.
+fn owners(scene: &Scene<'_>) -> impl Iterator<Item = (NodeId, u32)> {
+    let claims = scene.peers.values().map(|peer| &peer.claim.owners);
     claims.flatten().map(|(id, ordinal)| (*id, *ordinal))
 }
 
 /// The ordinal of an owner of slots whose pod is another, blank node now, and of which no replica is
 /// left: a whole shard's volumes were lost. Nobody takes what a person may bring back.
 fn lost_shard(scene: &Scene<'_>, table: &NodeTable) -> Option<u32> {
-    let lost = lost_owners(scene).find(|(id, ordinal)| {
+    let lost = owners(scene).find(|(id, ordinal)| {
         let heir = scene.peers.get(ordinal);
         let replaced = heir.is_some_and(|heir| heir.facts.id != *id && heir.blank());
         let by_table = table

@@ -4,6 +4,7 @@
 use super::forget::{self, Ghost};
 use super::policy::Policy;
 use super::scene::{self, Unverified};
+use super::start::{self, Told};
 use super::succeed::Lost;
 use crate::model::identity::NodeId;
 use crate::model::observation::{
@@ -85,6 +86,8 @@ pub struct Memory {
     pub lost: Option<Lost>,
     /// Since when the own Redis holds no keys.
     pub empty_since: Option<Moment>,
+    /// What other pods' agents said of this ordinal, while the own Redis is away.
+    pub told: BTreeMap<u32, Told>,
 }
 
 /// A node that was met.
@@ -160,6 +163,7 @@ impl Memory {
         }
         next.learn_who_is_who(policy);
         next.learn_places(policy, seen);
+        start::learn(&mut next, policy, seen);
         next.learn_met(seen);
         next.learn_versions();
         if let OwnRedis::Loading(server, _) = &seen.own {

@@ -13,7 +13,7 @@ use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
-use crate::model::observation::{OwnFacts, PeerAgent, Stage};
+use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis, Silence, Stage};
 use crate::model::reason::ReasonCode;
 use crate::model::time::Moment;
 use std::cmp::Reverse;
@@ -93,7 +93,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     }
     let evidence = format!(
-        "{name} has lost its volume and is another node now, {} answers nowhere, a majority of the \
+        "{name} has lost its volume, {} answers nowhere, a majority of the \
          masters answers, and this replica has {} keys up to offset {}",
         master.id, own.server.keys, replica.applied_offset
     );
@@ -126,15 +126,17 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     let (Some(master), Some(replica)) = (master, &own.server.replica) else {
         return Loss::None;
     };
-    let ordinal = scene.ordinal_of(&master.id);
-    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
-    let Some(heir) = heir.filter(|heir| heir.facts.id != master.id && heir.blank()) else {
+    let heir = scene.ordinal_of(&master.id).and_then(|ordinal| {
+        let socket = blank_heir(scene, ordinal, &master.id)?;
+        Some((ordinal, socket))
+    });
+    let Some((ordinal, heir)) = heir else {
         return Loss::None;
     };
     let dials = replica.master_host.parse().ok();
     let dials = dials.map(|ip| SocketAddr::new(ip, replica.master_port));
-    let mut places = vec![Some(heir.socket), master.socket(), dials];
-    places.extend(scene.sockets_of(heir.ordinal).into_iter().map(Some));
+    let mut places = vec![Some(heir), master.socket(), dials];
+    places.extend(scene.sockets_of(ordinal).into_iter().map(Some));
     // A node without an address has no port either.
     places.retain(|place| place.is_some_and(|place| place.port() != 0));
     let heard = heard_now(scene, plan, &places);
@@ -156,6 +158,28 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
         return Loss::None;
     }
     Loss::Proved(own, replica, master)
+}
+
+/// Where the pod that had this ID has proved to be another, blank node, or to have none: its agent
+/// says that its volume is blank, and its Redis does not run.
+fn blank_heir(scene: &Scene<'_>, ordinal: u32, old: &NodeId) -> Option<SocketAddr> {
+    if let Some(heir) = scene.peers.get(&ordinal) {
+        let blank = heir.facts.id != *old && heir.blank();
+        return blank.then_some(heir.socket);
+    }
+    let pod = scene.policy.pod(ordinal);
+    let sockets = scene.sockets_of(ordinal).into_iter();
+    let mut bare = sockets.filter(|socket| {
+        let answer = scene.memory.answers.get(socket);
+        let says = answer.and_then(|answer| match (&answer.agent, &answer.redis) {
+            (PeerAgent::Says(claim), PeerRedis::Silent(Silence::Unreachable(_))) => Some(claim),
+            _ => None,
+        });
+        says.is_some_and(|claim| {
+            claim.blank && claim.cluster == scene.policy.cluster && claim.pod == pod
+        })
+    });
+    bare.next()
 }
 
 /// A majority of the slot owners, the lost one counted, are in touch and verified.

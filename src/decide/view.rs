@@ -5,7 +5,7 @@ use super::readiness::lag_bytes;
 use super::scene::Scene;
 use crate::model::decision::{NodeView, Role, View};
 use crate::model::identity::NodeId;
-use crate::model::node_table::NodeTable;
+use crate::model::node_table::NodeEntry;
 use crate::model::observation::{NodesFile, OwnRedis, Stage};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ pub fn view(scene: &Scene<'_>) -> View {
         return View {
             node_id: id_on_volume(scene),
             role: loading_role(scene),
+            owners: owners(scene),
+            blank: super::start::blank(scene),
+            held: super::start::held(scene),
             ..View::default()
         };
     };
@@ -43,17 +46,27 @@ pub fn view(scene: &Scene<'_>) -> View {
         lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
         epoch: Some(me.epoch),
         nodes: nodes.collect(),
-        lost_owners: lost_owners(scene),
-        forgets: Default::default(),
+        owners: owners(scene),
+        forgets: BTreeMap::new(),
+        blank: false,
+        held: None,
     }
 }
 
-/// Owners of slots in the own table that are out of reach, whose pods are known.
-fn lost_owners(scene: &Scene<'_>) -> BTreeMap<NodeId, u32> {
-    let owners = scene.table().into_iter().flat_map(NodeTable::slot_owners);
-    owners
-        .filter(|node| !node.flags.myself() && !scene.in_reach(node))
-        .filter_map(|node| Some((node.id, scene.ordinal_of(&node.id)?)))
+/// Owners of slots whose pods are known, from the volume while Redis is away.
+fn owners(scene: &Scene<'_>) -> BTreeMap<NodeId, u32> {
+    let table = match (&scene.seen.file, scene.table()) {
+        (_, Some(table)) => table,
+        (NodesFile::Read(conf), None) => &conf.table,
+        _ => return BTreeMap::new(),
+    };
+    let ordinal = |node: &NodeEntry| match node.flags.myself() {
+        true => Some(scene.policy.me.ordinal),
+        false => scene.ordinal_of(&node.id),
+    };
+    table
+        .slot_owners()
+        .filter_map(|node| Some((node.id, ordinal(node)?)))
         .collect()
 }
 

@@ -76,10 +76,14 @@ pub struct View {
     pub epoch: Option<u64>,
     /// Every node in its table.
     pub nodes: Vec<NodeView>,
-    /// Owners of slots that are out of reach, and whose they are: for a pod whose volume was lost.
-    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// Owners of slots, and whose they are: for a pod whose volume was lost.
+    pub owners: BTreeMap<NodeId, u32>,
     /// Nodes that are to be forgotten as soon as all members are about to, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
+    /// The volume has neither nodes.conf nor note, and Redis does not run.
+    pub blank: bool,
+    /// Why the own Redis is not to be started yet.
+    pub held: Option<Reason>,
 }
 
 /// One line of the own table, with the pod's name where it is known.

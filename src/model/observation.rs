@@ -215,10 +215,12 @@ pub struct PeerClaim {
     pub node_name: String,
     /// The zone it runs in; empty when not told.
     pub zone: String,
-    /// Owners of slots that its table has out of reach, and whose they are.
-    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// The owners of slots, and whose they are, as its Redis has them, or its volume while that is away.
+    pub owners: BTreeMap<NodeId, u32>,
     /// Nodes that it is about to have its Redis forget, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
+    /// Its volume has neither nodes.conf nor note, and its Redis does not run: the pod has no node.
+    pub blank: bool,
 }
 
 /// How far a pod has come into a cluster.

@@ -101,8 +101,9 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             shape: role.shape.map(|shape| shape.to_string()),
             node_name: role.node_name,
             zone: role.zone,
-            lost_owners: role.lost_owners,
+            owners: role.owners,
             forgets: role.forgets,
+            blank: role.blank,
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

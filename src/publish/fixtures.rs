@@ -69,6 +69,7 @@ pub(crate) fn master() -> Status {
             },
         ],
         peers_known: 5,
+        held: None,
         ..Status::starting(&config)
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn replica() -> Status {
             ),
         ],
         peers_known: 5,
+        held: None,
         ..Status::starting(&config)
     }
 }

@@ -24,7 +24,7 @@ use super::metrics::{self, Counters};
 use super::status::{Role, Status};
 use super::views::{ClusterView, ReadyView, RoleView, in_order};
 
-const PATHS: &str = "/livez /readyz /role /master /replica /cluster /metrics";
+const PATHS: &str = "/livez /readyz /startz /role /master /replica /cluster /metrics";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -53,6 +53,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/startz", get(startz))
         .route("/role", get(role))
         .route("/master", get(master))
         .route("/replica", get(replica))
@@ -82,6 +83,17 @@ async fn readyz(State(state): State<AppState>, RawQuery(query): RawQuery) -> Res
         Ok(Format::Text) => reply(code, TEXT, ready_text(&status)),
         Ok(Format::Json) => json(code, &ReadyView::from(&*status)),
         Err(refusal) => refusal,
+    }
+}
+
+/// The start gate: whether the own Redis may be started, or runs.
+async fn startz(State(state): State<AppState>, RawQuery(query): RawQuery) -> Response {
+    if let Err(refusal) = format(query.as_deref(), &[Format::Text]) {
+        return refusal;
+    }
+    match &state.snapshot().held {
+        None => reply(StatusCode::OK, TEXT, "may start\n".to_owned()),
+        Some(why) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
     }
 }
 

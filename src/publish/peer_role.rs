@@ -41,12 +41,15 @@ pub struct PeerRole {
     /// Its zone, or empty.
     #[serde(default)]
     pub zone: String,
-    /// Owners of slots that it does not reach, with their ordinals.
+    /// Owners of slots, with their ordinals.
     #[serde(default)]
-    pub lost_owners: BTreeMap<NodeId, u32>,
+    pub owners: BTreeMap<NodeId, u32>,
     /// Nodes that it is about to forget.
     #[serde(default)]
     pub forgets: BTreeMap<NodeId, u32>,
+    /// Its volume is blank and its Redis does not run.
+    #[serde(default)]
+    pub blank: bool,
 }
 
 impl PeerRole {
@@ -88,8 +91,9 @@ mod tests {
             ready: false,
             node_name: status.node_name,
             zone: status.zone,
-            lost_owners: status.lost_owners,
+            owners: status.owners,
             forgets: status.forgets,
+            blank: status.blank,
         };
         assert_eq!(PeerRole::parse(&body).unwrap(), expected);
     }

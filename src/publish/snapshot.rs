@@ -27,8 +27,10 @@ pub fn status(config: &Config, seen: &Observation, decision: &Decision) -> Statu
         reasons: decision.reasons.clone(),
         nodes: view.nodes.iter().map(node).collect(),
         peers_known: u32::try_from(found.count()).unwrap_or(u32::MAX),
-        lost_owners: view.lost_owners.clone(),
+        owners: view.owners.clone(),
         forgets: view.forgets.clone(),
+        blank: view.blank,
+        held: view.held.clone(),
         ..Status::starting(config)
     }
 }

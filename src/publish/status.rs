@@ -105,10 +105,14 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// How many pods other than this one were found.
     pub peers_known: u32,
-    /// For the peers: owners of slots out of reach, with their ordinals.
-    pub lost_owners: BTreeMap<NodeId, u32>,
+    /// For the peers: owners of slots, with their ordinals.
+    pub owners: BTreeMap<NodeId, u32>,
     /// For the peers: nodes about to be forgotten.
     pub forgets: BTreeMap<NodeId, u32>,
+    /// For the peers: the volume is blank and Redis does not run.
+    pub blank: bool,
+    /// Why the own Redis is not to be started yet.
+    pub held: Option<Reason>,
 }
 
 impl Status {
@@ -136,8 +140,13 @@ impl Status {
             )],
             nodes: Vec::new(),
             peers_known: 0,
-            lost_owners: BTreeMap::new(),
+            owners: BTreeMap::new(),
             forgets: BTreeMap::new(),
+            blank: false,
+            held: Some(Reason::blocks(
+                ReasonCode::Starting,
+                "the agent has just started and has not yet looked around",
+            )),
         }
     }
 

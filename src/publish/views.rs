@@ -3,8 +3,8 @@
 //! In: a [`Status`]. Out: values for serde. `/role` and `/cluster` are a contract: a field is added
 //! here on purpose or not at all, and a test pins the text.
 //!
-//! `/role` carries fields for the peers alone: `stage` and `shape` for forming; `lost_owners` and
-//! `forgets`, left out while empty, for lost volumes. Other readers should not rely on them.
+//! `/role` carries fields for the peers alone: `stage` and `shape` for forming; `owners`,
+//! `forgets` and `blank`, left out while empty, for lost volumes. Other readers should not rely on them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,9 +37,11 @@ pub(super) struct RoleView<'a> {
     stage: Stage,
     shape: Shape,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    lost_owners: &'a BTreeMap<NodeId, u32>,
+    owners: &'a BTreeMap<NodeId, u32>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     forgets: &'a BTreeMap<NodeId, u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    blank: bool,
 }
 
 #[derive(Serialize)]
@@ -74,8 +76,9 @@ impl<'a> From<&'a Status> for RoleView<'a> {
             version: VERSION,
             stage: status.stage,
             shape: status.shape,
-            lost_owners: &status.lost_owners,
+            owners: &status.owners,
             forgets: &status.forgets,
+            blank: status.blank,
         }
     }
 }

@@ -183,8 +183,9 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     shape,
                     node_name: String::new(),
                     zone: String::new(),
-                    lost_owners: BTreeMap::new(),
+                    owners: BTreeMap::new(),
                     forgets: BTreeMap::new(),
+                    blank: false,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {

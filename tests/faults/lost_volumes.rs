@@ -25,7 +25,7 @@ async fn with_data(name: &str) -> Result<(Testbed, Snapshot, Canary)> {
 }
 
 /// Replication is asynchronous: what was written a moment ago may be the master's alone.
-async fn copied(bed: &Testbed, before: &Snapshot) -> Result<()> {
+pub(crate) async fn copied(bed: &Testbed, before: &Snapshot) -> Result<()> {
     wait::until(LONG, "the replicas have every key", async || {
         for (replica, master) in before.replication() {
             let there: usize = bed.pod(master)?.command(&["DBSIZE"]).await?;

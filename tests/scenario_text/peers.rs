@@ -76,8 +76,9 @@ impl World {
                 shape: Some(self.policy.shape.to_string()),
                 node_name: String::new(),
                 zone: String::new(),
-                lost_owners: BTreeMap::new(),
+                owners: BTreeMap::new(),
                 forgets: BTreeMap::new(),
+                blank: false,
             },
             redis: None,
             agent: None,
@@ -115,11 +116,12 @@ impl World {
             }
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
+            ("blank-volume", "") => claim.blank = true,
             ("keys", keys) => facts.keys = number(keys)?,
             ("offset", bytes) => facts.offset = number(bytes)?,
             ("lost", pair) => {
                 let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
-                claim.lost_owners.insert(node_id(id), number(ordinal)?);
+                claim.owners.insert(node_id(id), number(ordinal)?);
             }
             ("forgets", pair) => {
                 let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;

@@ -273,12 +273,13 @@ fn claim(agent: &Agent) -> PeerClaim {
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),
         zone: String::new(),
-        lost_owners: decision
-            .map(|decision| decision.view.lost_owners.clone())
+        owners: decision
+            .map(|decision| decision.view.owners.clone())
             .unwrap_or_default(),
         forgets: decision
             .map(|decision| decision.view.forgets.clone())
             .unwrap_or_default(),
+        blank: decision.is_some_and(|decision| decision.view.blank),
     }
 }
 

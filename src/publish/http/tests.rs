@@ -223,7 +223,7 @@ async fn what_is_not_offered_is_refused_with_what_is() {
         "/",
         404,
         expect![[r#"
-        no such path; there are /livez /readyz /role /master /replica /cluster /metrics
+        no such path; there are /livez /readyz /startz /role /master /replica /cluster /metrics
     "#]],
     )
     .await;
@@ -232,7 +232,7 @@ async fn what_is_not_offered_is_refused_with_what_is() {
         "/role/",
         404,
         expect![[r#"
-        no such path; there are /livez /readyz /role /master /replica /cluster /metrics
+        no such path; there are /livez /readyz /startz /role /master /replica /cluster /metrics
     "#]],
     )
     .await;

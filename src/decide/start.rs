@@ -1,0 +1,109 @@
+//! Whether the own Redis may be started: the start gate. An empty Redis at the address of a node that
+//! owned slots is copied by that node's replica, data and all (`hold` keeps it waiting, if it is in
+//! time). So where something can hold Redis back (a native sidecar's startup probe on `/startz`, an init
+//! container), a pod without its volume waits until the slots of its former node have a new owner.
+//!
+//! At a first start, and after a restart of all, nobody's Redis runs yet: what the other pods' agents
+//! have on their volumes is asked then. What could wait for ever is not waited for.
+
+use super::hold::never_ran;
+use super::memory::Memory;
+use super::policy::Policy;
+use super::scene::{self, Scene};
+use crate::model::identity::{NodeId, PodName};
+use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerRedis, Silence};
+use crate::model::reason::{Reason, ReasonCode};
+use crate::model::time::Moment;
+use std::time::Duration;
+
+/// What a pod's agent said counts for so long; many pods are not asked all at once.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// What another pod's agent said of this pod's ordinal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// When.
+    pub at: Moment,
+    /// Whether its Redis answered, so that it is not about what the last one left on the volume.
+    pub up: bool,
+    /// The node of this ordinal that owns slots.
+    pub owner: Option<NodeId>,
+}
+
+/// What this round's answers tell, while the own Redis is away.
+pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
+    memory.told.retain(|_, told| seen.now - told.at <= TOLD);
+    if !matches!(seen.own, OwnRedis::Silent(_)) {
+        memory.told.clear();
+        return;
+    }
+    for (socket, answer) in &seen.answers {
+        let PeerAgent::Says(claim) = &answer.agent else {
+            continue;
+        };
+        let pod = claim.pod.parse::<PodName>();
+        let Some(pod) = pod.ok().filter(|pod| pod.set == policy.me.set) else {
+            continue;
+        };
+        if claim.cluster != policy.cluster || pod.ordinal == policy.me.ordinal {
+            continue;
+        }
+        let mut mine = claim.owners.iter();
+        let owner = mine.find(|(_, ordinal)| **ordinal == policy.me.ordinal);
+        let told = Told {
+            at: answer.at,
+            up: scene::verify(policy, *socket, answer).is_ok()
+                || matches!(&answer.redis, PeerRedis::Silent(Silence::Garbled(_))),
+            owner: owner.map(|(id, _)| *id),
+        };
+        memory.told.insert(pod.ordinal, told);
+    }
+}
+
+/// Whether nothing has ever run on this volume, and nothing does: this pod has no node.
+pub fn blank(scene: &Scene<'_>) -> bool {
+    let away = matches!(
+        scene.seen.own,
+        OwnRedis::Silent(Silence::Unreachable(_) | Silence::NotAsked)
+    );
+    away && never_ran(scene)
+}
+
+/// Why the own Redis is to be held back; `None` when it may be started, or runs.
+pub fn held(scene: &Scene<'_>) -> Option<Reason> {
+    if !blank(scene) {
+        return None;
+    }
+    let told = &scene.memory.told;
+    let ups = told.values().any(|told| told.up);
+    // Who runs knows better than what was left on a volume.
+    let mut counted = told.iter().filter(|(_, told)| told.up || !ups);
+    let named = counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)));
+    let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
+    if let Some((by, owner)) = named {
+        // Under OrderedReady its replica is perhaps created only when this pod is ready.
+        let waited_for = scene.policy.expected_peers().any(unborn);
+        let message = format!(
+            "the volume is blank, and {} says that this pod's former node {owner} owns slots; Redis is \
+             to be started when a replica has taken them over",
+            scene.policy.pod(by)
+        );
+        return (!waited_for).then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
+    }
+    if ups {
+        return None;
+    }
+    let unheard = |ordinal: &u32| !told.contains_key(ordinal) && !unborn(*ordinal);
+    let missing: Vec<String> = scene
+        .policy
+        .expected_peers()
+        .filter(unheard)
+        .map(|ordinal| scene.policy.pod(ordinal))
+        .collect();
+    let message = format!(
+        "the volume is blank, and whether this pod had another one is not known before the sidecars of \
+         {} have answered",
+        missing.join(", ")
+    );
+    (!missing.is_empty()).then(|| Reason::blocks(ReasonCode::WaitingForPeers, message))
+}

@@ -1,0 +1,116 @@
+//! The start gate: with the agent started before Redis, as a native sidecar is, `/startz` says whether
+//! Redis may be started. It never keeps a first start, or a restart of all, from coming about.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use testbed::{Ending, Pod, Testbed, wait};
+
+use crate::{common::*, lost_volumes::impatient};
+
+/// The agent alone, and in DNS.
+async fn agent_first(bed: &Testbed, ordinal: usize) -> Result<Arc<Pod>> {
+    let pod = bed.pod(ordinal)?;
+    pod.start_agent().await?;
+    bed.publish(&pod);
+    Ok(pod)
+}
+
+async fn gate(pod: &Pod) -> Result<(u16, String)> {
+    let answer = pod.get("/startz").await?;
+    Ok((answer.status, answer.body))
+}
+
+/// What the kubelet does: Redis is started when the gate opens.
+async fn redis_when_open(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "the start gate opens", async || {
+        let (status, body) = gate(pod).await?;
+        ensure!(status == 200, "{}: {status} {body}", pod.name);
+        Ok(())
+    })
+    .await?;
+    pod.start_redis().await
+}
+
+async fn all_gated(bed: &Testbed) -> Result<()> {
+    for pod in bed.pods() {
+        agent_first(bed, pod.ordinal).await?;
+    }
+    for pod in bed.pods() {
+        redis_when_open(&pod).await?;
+    }
+    Ok(())
+}
+
+/// All pods at once, all blank, and later all at once with their volumes but one, a master's, which has
+/// its old address: nobody's Redis runs when the gates are asked.
+#[tokio::test]
+async fn a_first_start_and_a_restart_of_all_come_through() -> Result<()> {
+    let bed = impatient("gated").build().await?;
+    all_gated(&bed).await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("kept", 300).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
+    for ordinal in 0..6 {
+        bed.end_pod(ordinal, Ending::Kill).await?;
+    }
+    bed.pod(1)?.wipe_volume().await?;
+    for ordinal in 0..6 {
+        agent_first(&bed, ordinal).await?;
+    }
+    let blank = bed.pod(1)?;
+    held(&blank).await?;
+    for ordinal in [0, 2, 3, 4, 5] {
+        redis_when_open(&*bed.pod(ordinal)?).await?;
+    }
+    redis_when_open(&blank).await?;
+    let after = bed.whole(2 * LONG).await?;
+    ensure!(after.nodes[&1].replica_of == Some(4), "{after}");
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+async fn held(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "its Redis is held back", async || {
+        let (status, body) = gate(pod).await?;
+        ensure!(status == 503, "{status}");
+        ensure!(body.starts_with("old-identity-owns-slots: "), "{body}");
+        Ok(())
+    })
+    .await
+}
+
+/// A master that lost its volume, before Redis noticed: its Redis is not started before its replica has
+/// been elected.
+#[tokio::test]
+async fn an_empty_master_is_held_back_until_its_replica_is_elected() -> Result<()> {
+    let bed = impatient("held-back").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("kept", 300).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.pod(1)?.wipe_volume().await?;
+    let pod = agent_first(&bed, 1).await?;
+    redis_when_open(&pod).await?;
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "opened too early: {four}");
+    bed.whole(2 * LONG).await?;
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+/// OrderedReady: a pod is created when the one before is ready.
+#[tokio::test]
+async fn one_pod_after_another_comes_through() -> Result<()> {
+    let bed = impatient("gated-ordered").build().await?;
+    for ordinal in 0..6 {
+        let pod = agent_first(&bed, ordinal).await?;
+        redis_when_open(&pod).await?;
+        wait::until(LONG, "the pod is ready", async || pod.ready().await).await?;
+    }
+    formed_as_planned(&bed).await?;
+    bed.finish().await
+}
