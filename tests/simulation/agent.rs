@@ -6,7 +6,7 @@ use super::fake::volume::Settings;
 use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{GhostTimes, Policy};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
@@ -17,6 +17,7 @@ use redis_sidecar::model::time::Moment;
 use redis_sidecar::observe::own_redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// As in the control loop: rounds in quick succession share one DNS answer.
 const DNS_EVERY_MS: i64 = 150;
@@ -67,7 +68,11 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         node_name: String::new(),
         zone: String::new(),
         dry_run: false,
-        ghosts: Default::default(),
+        // Shorter than shipped, so that a history reaches it.
+        ghosts: GhostTimes {
+            gone_for: Duration::from_secs(10),
+            no_meet_for: Duration::from_secs(5),
+        },
     };
     p.agent_starts += 1;
     let steps = p.agent_starts * 1_000_000_000;

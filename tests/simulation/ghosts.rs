@@ -61,7 +61,8 @@ pub(crate) fn s6_forget(world: &World, pod: usize, node: &Node, id: &NodeId) -> 
     }
     let met = world.judge.met_at.get(&(pod, p.agent_starts));
     let met_for = met.map_or(i64::MAX, |at| now - at);
-    (met_for + SLACK_MS < ms(times.no_meet_for)).then(|| format!("S6: a MEET {met_for} ms ago"))
+    (met_for.saturating_add(SLACK_MS) < ms(times.no_meet_for))
+        .then(|| format!("S6: a MEET {met_for} ms ago"))
 }
 
 /// The master that is to be replaced runs nowhere, and this replica has not lost what another live one
