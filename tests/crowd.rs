@@ -8,7 +8,7 @@
 
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
@@ -158,6 +158,7 @@ impl Crowd {
             node_name: String::new(),
             zone: String::new(),
             dry_run: false,
+            few: FEW,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::form;
 use super::memory::Asking;
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::scene::{self, Peer, Scene};
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{PeerAnswer, Stage};
@@ -102,7 +102,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 /// and when all are there, who cannot have them all answer within a second gives way to others.
 fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     let now = scene.seen.now;
-    let many = scene.policy.expected() > FEW;
+    let many = scene.policy.many();
     let mut expected: Vec<u32> = scene.policy.expected_peers().collect();
     if many {
         // Each begins with those that come after it, so that not all ask the same ones first.
@@ -122,7 +122,7 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     }
     if joins || !missing.is_empty() {
         plan.memory_mut().asking = Asking::default();
-        let many = scene.policy.expected().saturating_sub(FEW);
+        let many = scene.policy.beyond_a_few();
         let gap = (each::WAITING * many).min(each::WAITING_MAX);
         for socket in there.iter().flat_map(|ordinal| scene.sockets_of(*ordinal)) {
             plan.ask(socket, gap + REFRESH.saturating_sub(plan.pace(scene)));
@@ -198,6 +198,6 @@ fn patience(scene: &Scene<'_>, socket: SocketAddr) -> Duration {
             let longest = each::IN_VAIN_MAX * scene.policy.expected();
             (IN_VAIN * 2_u32.pow((*times).min(10))).min(longest)
         }
-        None => each::POLITE * scene.policy.expected().saturating_sub(FEW),
+        None => each::POLITE * scene.policy.beyond_a_few(),
     }
 }

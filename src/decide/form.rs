@@ -4,7 +4,7 @@
 
 use super::guard::Cleared;
 use super::placement::{self, Part};
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::scene::{Peer, Scene};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
@@ -351,7 +351,7 @@ fn introduce(
     done: bool,
     plan: &mut Plan,
 ) {
-    let many = scene.policy.expected() > FEW;
+    let many = scene.policy.many();
     let from = if many { scene.policy.me.ordinal } else { 0 };
     let mut asked = 0;
     for (ordinal, peer) in peers.range(from..).chain(peers.range(..from)) {

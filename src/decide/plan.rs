@@ -15,8 +15,6 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_millis(25);
 /// While not ready.
 const RESTLESS: Duration = Duration::from_millis(200);
-/// So few pods need no consideration for each other.
-pub const FEW: u32 = 12;
 /// So much longer for each pod of the first shape beyond a few.
 const SOON_EACH: Duration = Duration::from_millis(1);
 const RESTLESS_EACH: Duration = Duration::from_millis(8);
@@ -242,7 +240,7 @@ impl Plan {
         let since = self.memory.forming_since.or(self.memory.restless_since);
         let in_haste = since.is_none_or(|since| self.now - since < HASTE);
         // What a round costs grows with the number of pods, and so does the number of agents.
-        let many = scene.policy.expected().saturating_sub(FEW);
+        let many = scene.policy.beyond_a_few();
         match (self.hurry, restless, in_haste) {
             (true, _, true) => SOON + SOON_EACH * many,
             (true, _, false) | (false, true, true) => (RESTLESS + RESTLESS_EACH * many).min(STEADY),

@@ -4,6 +4,9 @@ use crate::config::{Config, ReadyWhen};
 use crate::model::identity::{PodName, Shape};
 use std::net::IpAddr;
 
+/// See [`Policy::few`]: with a dozen on two cores, asking all of them at once costs nobody time.
+pub const FEW: u32 = 12;
+
 /// The fixed part of every decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -29,6 +32,8 @@ pub struct Policy {
     pub zone: String,
     /// Nothing is written (`DRY_RUN`).
     pub dry_run: bool,
+    /// So few pods need no consideration for each other; more share what there is.
+    pub few: u32,
 }
 
 impl From<&Config> for Policy {
@@ -52,6 +57,7 @@ impl From<&Config> for Policy {
             node_name: config.node_name.clone(),
             zone: config.zone.clone(),
             dry_run: config.dry_run,
+            few: FEW,
         }
     }
 }
@@ -60,6 +66,16 @@ impl Policy {
     /// How many pods the first shape has.
     pub fn expected(&self) -> u32 {
         u32::from(self.shape.masters) * (1 + u32::from(self.shape.replicas_per_master))
+    }
+
+    /// How many of them are more than a few.
+    pub fn beyond_a_few(&self) -> u32 {
+        self.expected().saturating_sub(self.few)
+    }
+
+    /// Whether they are more than a few.
+    pub fn many(&self) -> bool {
+        self.beyond_a_few() > 0
     }
 
     /// The ordinals of the first shape but this pod's.

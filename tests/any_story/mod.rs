@@ -2,7 +2,7 @@
 //! rules and odd enough to try them.
 
 use proptest::prelude::*;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
@@ -407,6 +407,7 @@ fn policy(me: u8, shape: Shape) -> Policy {
         node_name: String::new(),
         zone: String::new(),
         dry_run: false,
+        few: u32::from(me % 2) * FEW,
     }
 }
 

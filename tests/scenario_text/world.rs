@@ -3,7 +3,7 @@
 mod own_redis;
 
 pub(crate) use own_redis::version;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
@@ -61,6 +61,7 @@ impl World {
             node_name: value("node").unwrap_or_default().to_owned(),
             zone: value("zone").unwrap_or_default().to_owned(),
             dry_run: words.contains(&"dry-run"),
+            few: FEW,
         };
         let config = ClusterConfig {
             announce_ip: Some(policy.pod_ip.to_string()),

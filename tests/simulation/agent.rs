@@ -67,6 +67,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         node_name: String::new(),
         zone: String::new(),
         dry_run: false,
+        few: world.layout.few,
     };
     p.agent_starts += 1;
     let steps = p.agent_starts * 1_000_000_000;

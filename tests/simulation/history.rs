@@ -5,6 +5,7 @@ use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
+use redis_sidecar::decide::policy::FEW;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;
 use std::fmt::Display;
@@ -50,6 +51,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
         inotify: rng.u8(0..4) > 0,
         own_passwords: rng.bool(),
+        few: if seed % 4 == 3 { 2 } else { FEW },
     };
     let kind = if rng.u8(0..4) == 0 {
         Kind::Holding

@@ -12,6 +12,8 @@ use std::net::IpAddr;
 
 /// S1 allows a second; the rest is what a command and the question before it take on their way.
 const RECENTLY_MS: i64 = 1100;
+/// And so much more for each pod beyond a few, where one rests on all of them (`ACQUAINTED_EACH`).
+const EACH_MS: i64 = 100;
 /// After so long with everything in reach an agent must have found out.
 const FOUND_OUT_MS: i64 = 5000;
 /// A name that DNS has had for so long is known to who acts: answers hold for a second.
@@ -309,11 +311,15 @@ fn s6_forget(node: &Node, id: &NodeId) -> Option<String> {
 /// Every pod of the first shape is there and has nothing, nor has one beyond it that DNS names (S3).
 fn s3_slots(world: &World, pod: usize) -> Option<String> {
     let cluster = world.pods[pod].cluster;
+    // Of many pods, all together may have answered a little longer ago.
+    let expected = world.layout.shape.expected_pods();
+    let beyond_a_few = expected.saturating_sub(world.layout.few);
+    let recently = RECENTLY_MS + EACH_MS * i64::from(beyond_a_few);
     for (other, p) in world.pods.iter().enumerate() {
         if p.cluster != cluster {
             continue;
         }
-        let in_shape = p.ordinal < world.layout.shape.expected_pods();
+        let in_shape = p.ordinal < expected;
         if !in_shape && !world.zones[cluster].named_for(p.ordinal, SEEN_AFTER_MS, world.now) {
             continue;
         }
@@ -321,9 +327,7 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
         // Replaced a moment ago, with another volume.
         let was_blank = world.judge.tenancies.iter().any(|t| {
-            let ended = t
-                .until
-                .is_some_and(|until| world.now - until <= RECENTLY_MS);
+            let ended = t.until.is_some_and(|until| world.now - until <= recently);
             t.pod == other && ended && t.keys == 0 && !t.member
         });
         let marked = p.disk.note.as_ref().is_some_and(|note| note.member);
@@ -331,13 +335,13 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
             return Some(format!("S3: {name} has keys or the marker"));
         }
         let stranger = world.judge.foreign_since.get(&other);
-        if stranger.is_some_and(|since| world.now - since > RECENTLY_MS) {
+        if stranger.is_some_and(|since| world.now - since > recently) {
             return Some(format!("S3: {name} knows a node of another cluster"));
         }
         let there = world.judge.tenancies.iter().any(|tenancy| {
             let recent = tenancy
                 .until
-                .is_none_or(|until| world.now - until <= RECENTLY_MS);
+                .is_none_or(|until| world.now - until <= recently);
             tenancy.pod == other && recent
         });
         if !there && in_shape {

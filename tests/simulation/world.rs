@@ -100,6 +100,8 @@ pub(crate) struct Layout {
     pub(crate) inotify: bool,
     /// Replication to another cluster is refused (a `masterauth` of its own).
     pub(crate) own_passwords: bool,
+    /// As in the agents' policy.
+    pub(crate) few: u32,
 }
 
 pub(crate) struct World {
