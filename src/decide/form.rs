@@ -360,9 +360,13 @@ fn introduce(
         let (id, pod) = (peer.facts.id, &peer.claim.pod);
         let waited = scene.memory.forming_since.unwrap_or(scene.seen.now);
         let in_grace = scene.seen.now - waited < EPOCH_GRACE;
+        let tell = format!("tell {ordinal}");
+        if known && !(done && plan.due(&tell, TELL_GAP)) {
+            continue;
+        }
         if !known && in_grace && peer.facts.epoch == 0 && peer.facts.knows.is_empty() {
             plan.ask(peer.socket, Duration::ZERO);
-        } else if !known && !scene.peers.contains_key(ordinal) {
+        } else if !scene.peers.contains_key(ordinal) {
             // Verified too long ago for a MEET (S1).
             if asked < ASKED_AT_ONCE {
                 plan.ask(peer.socket, Duration::ZERO);
@@ -372,11 +376,11 @@ fn introduce(
             let evidence = format!("{id} answers there, verified as {pod}");
             let action = super::invite::meet(scene, peer);
             plan.act(format!("meet {ordinal}"), MEET_GAP, action, evidence);
-        } else if done {
+        } else {
             let evidence =
                 format!("{id} there should hear at once that this node has done its part");
             let action = super::invite::meet(scene, peer);
-            plan.act(format!("tell {ordinal}"), TELL_GAP, action, evidence);
+            plan.act(tell, TELL_GAP, action, evidence);
         }
     }
 }

@@ -118,6 +118,7 @@ impl Plan {
         let at = match action {
             Action::Meet { ip, port, .. } => answers
                 .get(&SocketAddr::new(*ip, *port))
+                .filter(|answer| answered_id(answer).is_some())
                 .map(|answer| answer.at),
             Action::Replicate { master, .. } => {
                 let mut from = answers.values().filter(|a| answered_id(a) == Some(*master));

@@ -154,6 +154,12 @@ impl Version {
         self.redis >= (7, 0, 0)
     }
 
+    /// Before 7.0 CONFIG SET is refused while Redis is loading ("Only CONFIG GET is allowed during
+    /// loading", `configCommand`).
+    pub fn takes_config_while_loading(&self) -> bool {
+        self.redis >= (7, 0, 0)
+    }
+
     /// Redis 7.0 tells its hostname in longer packets of the cluster bus, and to everybody. Later ones
     /// tell who has shown that it understands them.
     pub fn hostname_reaches_all(&self) -> bool {
