@@ -130,6 +130,8 @@ async fn lost_nodes_conf(name: &str, ordinal: usize, note_too: bool) -> Result<(
     says(&pod, "data-without-identity", "nodes.conf was lost").await?;
     let born: String = pod.command(&["CLUSTER", "MYID"]).await?;
     ensure!(born != before.nodes[&ordinal].node_id, "it has its old ID");
+    // Its own address and names are still announced.
+    rounds_pass(&pod, 2).await?;
     let seen = bed.writes_seen().await?;
     wait::throughout(
         LONG / 5,
