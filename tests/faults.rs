@@ -24,6 +24,8 @@ mod dns;
 mod foreign;
 #[path = "faults/forming.rs"]
 mod forming;
+#[path = "faults/handoff.rs"]
+mod handoff;
 #[path = "faults/healing.rs"]
 mod healing;
 #[path = "faults/identity.rs"]
