@@ -36,8 +36,12 @@ mod killed;
 mod lifecycle;
 #[path = "faults/ordered.rs"]
 mod ordered;
+#[path = "faults/requests.rs"]
+mod requests;
 #[path = "faults/reused.rs"]
 mod reused;
+#[path = "faults/rolling.rs"]
+mod rolling;
 #[path = "faults/rotation.rs"]
 mod rotation;
 #[path = "faults/secrets.rs"]

@@ -16,6 +16,8 @@ use tokio::sync::{Notify, watch};
 const WITHIN_MAX: Duration = Duration::from_secs(3600);
 /// How long after its time a stop is still told to the rules, which have their own limit.
 const STOP_KEPT: Duration = Duration::from_secs(120);
+/// For clients to hear how it ended.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Clones share one desk.
 #[derive(Clone)]
@@ -213,20 +215,28 @@ impl Desk {
         }
     }
 
-    fn is_busy(&self) -> bool {
+    /// For how long at most a handoff that is under way may take.
+    fn busy_for(&self) -> Option<Duration> {
         let lies = self.lies();
-        let open = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.answered);
-        open(&lies.stop) || open(&lies.failover)
+        let handoffs = [&lies.stop, &lies.failover];
+        let open = handoffs
+            .into_iter()
+            .flatten()
+            .filter(|entry| !entry.answered);
+        open.map(|entry| entry.within).max()
     }
 
-    /// Ends when no handoff is under way.
+    /// Ends when no handoff is under way and every client has heard its last word.
     pub async fn idle(&self) {
         let mut answers = self.0.answers.subscribe();
-        loop {
+        let patience = self.busy_for().unwrap_or_default() + LAST_WORDS;
+        let idle = async move {
             // The sender lives as long as this desk.
-            if !self.is_busy() || answers.changed().await.is_err() {
-                return;
-            }
-        }
+            while self.busy_for().is_some() && answers.changed().await.is_ok() {}
+            drop(answers);
+            self.0.answers.closed().await;
+        };
+        // Who is not through by then is left to the kubelet.
+        let _ = tokio::time::timeout(patience, idle).await;
     }
 }
