@@ -3,7 +3,7 @@
 
 use crate::model::decision::{Action, Nudge};
 use crate::model::observation::Refusal;
-use crate::redis_link::{Write, WriteLink};
+use crate::redis_link::{HandOverLink, LinkError, ServerErrorText, Write, WriteLink};
 use crate::volume::NoteFile;
 
 /// What came of one action.
@@ -32,6 +32,19 @@ pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -
         Action::Hasten { .. } => link.send_blindly(&commands).await.map(|reply| vec![reply]),
         _ => link.send(&commands).await,
     };
+    outcome(action, sent)
+}
+
+/// The one action on another pod's Redis: tells the replica, if it is still this node that answers.
+pub async fn hand_over(action: &Action, id: &str, link: HandOverLink) -> Outcome {
+    let sent = link.take_over_if(id).await;
+    outcome(action, sent.map(|reply| vec![reply]))
+}
+
+fn outcome(
+    action: &Action,
+    sent: Result<Vec<Result<String, ServerErrorText>>, LinkError>,
+) -> Outcome {
     let replies = match sent {
         Ok(replies) => replies,
         Err(error) => return Outcome::NoAnswer(error.to_string()),
@@ -88,6 +101,7 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
         }
         Action::DropHandshake { id, .. } => vec![Write::ForgetHandshake(id.to_string())],
         Action::Replicate { master, .. } => vec![Write::Replicate(master.to_string())],
+        Action::TakeOver { .. } => vec![Write::Failover],
         // Redis reads a connection piece by piece, and judges its state between two of them. What
         // is behind the filler is already with it: it comes even if this agent is killed now.
         Action::Hasten {
@@ -103,7 +117,8 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
             all
         }
         Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
-        Action::Remember(_) => Vec::new(),
+        // To the own Redis, nothing: see `hand_over`.
+        Action::HandOver { .. } | Action::Remember(_) => Vec::new(),
     }
 }
 

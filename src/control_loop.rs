@@ -14,11 +14,12 @@ use crate::observe::folder_watch::FolderWatch;
 use crate::observe::peer_watch::PeerWatch;
 use crate::observe::peers::{NotADnsName, PeerFinder, PeerNames};
 use crate::observe::{nodes_conf, own_redis};
+use crate::operate::desk::Desk;
 use crate::publish::heartbeat::Heartbeat;
 use crate::publish::metrics::Counters;
 use crate::publish::snapshot;
 use crate::publish::status::Status;
-use crate::redis_link::{CredentialStore, LinkTimeouts, ReadLink, WriteLink};
+use crate::redis_link::{CredentialStore, HandOverLink, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,11 @@ use tokio::sync::watch;
 const OWN_REDIS: LinkTimeouts = LinkTimeouts {
     connect: Duration::from_millis(800),
     answer: Duration::from_millis(1500),
+};
+/// For a replica that is to take over.
+const PEER_REDIS: LinkTimeouts = LinkTimeouts {
+    connect: Duration::from_millis(400),
+    answer: Duration::from_millis(800),
 };
 /// Rounds in quick succession share one DNS answer.
 const DNS_EVERY: Duration = Duration::from_millis(150);
@@ -75,6 +81,8 @@ pub struct Outlets {
     pub heartbeat: Heartbeat,
     /// The numbers for `/metrics`.
     pub counters: Counters,
+    /// What is asked over the socket, and what becomes of it.
+    pub desk: Desk,
 }
 
 impl ControlLoop {
@@ -123,6 +131,7 @@ impl ControlLoop {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep_until(deadline) => woken_by_file = false,
                 () = self.watch.changed() => woken_by_file = true,
+                () = self.outlets.desk.woken() => woken_by_file = true,
             }
         }
     }
@@ -141,6 +150,7 @@ impl ControlLoop {
         self.memory = memory;
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
+        self.outlets.desk.answer(&decision.answers);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
         self.write.hang_up();
@@ -180,6 +190,7 @@ impl ControlLoop {
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
         Observation {
             now,
+            unix_ms: unix_ms(),
             own,
             file: nodes_conf::read(&self.config.nodes_conf),
             dns,
@@ -192,6 +203,7 @@ impl ControlLoop {
                 .iter()
                 .map(|(_, refusal)| refusal.clone())
                 .collect(),
+            asked: self.outlets.desk.asked(now),
         }
     }
 
@@ -245,7 +257,16 @@ impl ControlLoop {
                 }
                 continue;
             }
-            let outcome = act::carry_out(action, &mut self.write, &self.note).await;
+            let outcome = match action {
+                Action::HandOver {
+                    replica, socket, ..
+                } => {
+                    let credentials = self.credentials.current().clone();
+                    let link = HandOverLink::new(*socket, PEER_REDIS, credentials);
+                    act::hand_over(action, &replica.to_string(), link).await
+                }
+                _ => act::carry_out(action, &mut self.write, &self.note).await,
+            };
             self.count(action, &outcome);
             let now = self.now();
             match outcome {
@@ -307,6 +328,18 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
 )]
 fn clock() -> Instant {
     Instant::now()
+}
+
+/// The wall clock, for what has to outlive this agent; before 1970 it stands.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads a clock"
+)]
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 #[cfg(test)]

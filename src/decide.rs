@@ -12,11 +12,13 @@ pub mod disarm;
 pub mod doubts;
 pub mod form;
 pub mod guard;
+pub mod handoff;
 pub mod hasten;
 pub mod heal;
 pub mod invite;
 pub mod join;
 pub mod memory;
+pub mod pause;
 pub mod placement;
 pub mod plan;
 pub mod policy;
@@ -38,15 +40,18 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     let scene = Scene::new(policy, &memory, seen);
     let mut plan = Plan::new(&memory, seen.now, policy.me.ordinal);
 
+    pause::rule(&scene, &mut plan);
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
     disarm::rule(&scene, &mut plan);
-    if let Some(cleared) = guard::rule(&scene, &mut plan) {
-        heal::rule(&scene, &cleared, &mut plan);
-        form::rule(&scene, &cleared, &mut plan);
-        join::rule(&scene, &cleared, &mut plan);
-        invite::rule(&scene, &cleared, &mut plan);
+    let cleared = guard::rule(&scene, &mut plan);
+    if let Some(cleared) = &cleared {
+        heal::rule(&scene, cleared, &mut plan);
+        form::rule(&scene, cleared, &mut plan);
+        join::rule(&scene, cleared, &mut plan);
+        invite::rule(&scene, cleared, &mut plan);
     }
+    handoff::rule(&scene, cleared.as_ref(), &mut plan);
     readiness::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);
     doubts::rule(&scene, &mut plan);

@@ -1,14 +1,16 @@
-//! The command line: reads the configuration, takes the port, runs the agent until it is told to
-//! stop. One thread does it all.
+//! The command line: a command for the agent that runs (`operate::cli`); or the agent itself: reads
+//! the configuration, takes the port, runs until it is told to stop. One thread does it all.
 
 use redis_sidecar::config::{Config, Stop, Surroundings};
 use redis_sidecar::control_loop::{ControlLoop, Outlets};
+use redis_sidecar::operate::{self, cli, desk::Desk};
 use redis_sidecar::publish::heartbeat::Heartbeat;
 use redis_sidecar::publish::http::{self, AppState};
 use redis_sidecar::publish::metrics::Counters;
 use redis_sidecar::publish::server;
 use redis_sidecar::publish::status::{Status, VERSION};
 use redis_sidecar::{logging, shutdown};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,7 +20,11 @@ use tokio::sync::watch;
 const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
-    let config = match Config::load(std::env::args_os(), Surroundings::of_process()) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if cli::is_command(&args) {
+        return ExitCode::from(cli::run(&args));
+    }
+    let config = match Config::load(args, Surroundings::of_process()) {
         Ok(config) => config,
         Err(stop) => return refuse(&stop),
     };
@@ -53,7 +59,8 @@ async fn run(config: Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
-    let (heartbeat, counters) = (Heartbeat::new(), Counters::new());
+    let (heartbeat, counters, desk) = (Heartbeat::new(), Counters::new(), Desk::new());
+    let socket = config.socket.clone();
     let state = AppState {
         status,
         heartbeat: heartbeat.clone(),
@@ -65,6 +72,7 @@ async fn run(config: Config) -> Result<(), String> {
         publisher,
         heartbeat,
         counters,
+        desk: desk.clone(),
     };
     let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
 
@@ -75,9 +83,16 @@ async fn run(config: Config) -> Result<(), String> {
         let _ = http_stops.await;
     });
     let mut http_task = tokio::spawn(serving);
+    // A handoff that has begun is finished first: the pod's containers hear the signal at one time.
+    let handed = desk.clone();
+    let leaves = async move || {
+        stopping.clone().asked().await;
+        handed.idle().await;
+    };
     tokio::select! {
-        () = control_loop.run(stopping.clone().asked()) => {}
-        () = stopping.overdue() => {}
+        () = control_loop.run(leaves()) => {}
+        () = shutdown::overdue(leaves()) => {}
+        () = operate::server::serve(&socket, desk, std::future::pending()) => {}
         ended = &mut http_task => return Err(format!("HTTP ended: {ended:?}")),
     }
     // The server may have ended by itself a moment ago; then nobody hears it.

@@ -2,6 +2,7 @@
 
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod asked;
 pub mod decision;
 pub mod identity;
 pub mod info;

@@ -72,6 +72,7 @@ mod tests {
             foreign: BTreeMap::new(),
             gate_run_id: Some("x".to_owned()),
             node_timeout_ms: Some(5000),
+            paused: None,
         };
         file.write(&note).expect("written");
         assert_eq!(file.read(), Volume::Says(note));

@@ -9,6 +9,7 @@
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::{FEW, Policy};
+use redis_sidecar::model::asked::Asked;
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
@@ -174,6 +175,7 @@ impl Crowd {
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
             keys: 0,
+            replica: None,
         };
         let claim = PeerClaim {
             cluster: CLUSTER.to_owned(),
@@ -183,6 +185,7 @@ impl Crowd {
             shape: Some(self.shape.to_string()),
             node_name: String::new(),
             zone: String::new(),
+            stopping: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }
@@ -227,6 +230,7 @@ impl Crowd {
         let others = here.map(|k| (k, vec![ip(k)]));
         Observation {
             now,
+            unix_ms: now.0,
             own: OwnRedis::Up(Box::new(own)),
             file: NodesFile::Missing,
             dns: PeersSeen {
@@ -239,6 +243,7 @@ impl Crowd {
             volume: me.note.clone().map_or(Volume::Blank, Volume::Says),
             volume_error: None,
             refusals: Vec::new(),
+            asked: Asked::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::asked::PauseAsked;
 use redis_sidecar::model::decision::{Action, Decision};
 use redis_sidecar::model::observation::{
     Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Stage, Volume,
@@ -88,7 +89,7 @@ fn check(
         prop_assert!(!planned.evidence.is_empty(), "an action without evidence");
         let rests = matches!(
             planned.action,
-            Action::Meet { .. } | Action::Replicate { .. }
+            Action::Meet { .. } | Action::Replicate { .. } | Action::HandOver { .. }
         );
         let newest = answers.values().map(|answer| answer.at.0).max();
         prop_assert_eq!(rests, rests && planned.not_after.is_some());
@@ -218,11 +219,46 @@ fn check(
                     "S6: a node forgotten"
                 );
             }
+            Action::HandOver {
+                replica, socket, ..
+            } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write beside a silent Redis"));
+                };
+                let me = own.table.myself().unwrap();
+                prop_assert!(
+                    seen.asked.stop.is_some() || seen.asked.failover.is_some(),
+                    "S7: nobody has asked for it"
+                );
+                prop_assert!(!me.slots.is_empty(), "S7: nothing to hand over");
+                let (_, facts, claim) = answers.get(socket).and_then(proved).unwrap();
+                prop_assert_eq!(&facts.id, replica, "S7: another one answers there");
+                prop_assert_eq!(facts.master, Some(me.id), "S7: no replica of this one");
+                prop_assert!(!claim.stopping, "S7: it is about to be stopped itself");
+            }
+            Action::TakeOver { master, .. } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                prop_assert!(seen.asked.failover.is_some() && seen.asked.stop.is_none());
+                prop_assert_eq!(own.table.myself().unwrap().master, Some(*master));
+            }
             Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");
             }
         }
+    }
+    let pauses = |pause: &PauseAsked| pause.lasts.is_some();
+    if seen.asked.pause.as_ref().is_some_and(pauses) {
+        let mut actions = decision.actions.iter().map(|planned| &planned.action);
+        let own_file_or_undoing = |action: &Action| {
+            matches!(
+                action,
+                Action::Remember(_) | Action::RestoreNodeTimeout(_) | Action::DropHandshake { .. }
+            )
+        };
+        prop_assert!(actions.all(own_file_or_undoing), "a write in a pause");
     }
     let blocked = decision
         .reasons

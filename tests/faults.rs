@@ -24,6 +24,8 @@ mod dns;
 mod foreign;
 #[path = "faults/forming.rs"]
 mod forming;
+#[path = "faults/handoff.rs"]
+mod handoff;
 #[path = "faults/healing.rs"]
 mod healing;
 #[path = "faults/identity.rs"]
@@ -34,8 +36,12 @@ mod killed;
 mod lifecycle;
 #[path = "faults/ordered.rs"]
 mod ordered;
+#[path = "faults/requests.rs"]
+mod requests;
 #[path = "faults/reused.rs"]
 mod reused;
+#[path = "faults/rolling.rs"]
+mod rolling;
 #[path = "faults/rotation.rs"]
 mod rotation;
 #[path = "faults/secrets.rs"]

@@ -23,6 +23,7 @@ fn control_loop(data: &tempfile::TempDir, nameserver: &str) -> ControlLoop {
     let config = Config::load(args.map(Into::into), surroundings).expect("a configuration");
     let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
     let outlets = Outlets {
+        desk: Desk::new(),
         publisher,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),

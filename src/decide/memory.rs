@@ -1,6 +1,7 @@
 //! What one round hands to the next. A restart of the agent loses it, so nothing that safety
 //! rests on is only here: that is on the volume or is observed again.
 
+use super::handoff::Handoff;
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use crate::model::identity::NodeId;
@@ -71,6 +72,10 @@ pub struct Memory {
     pub restless_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
+    /// What has been done to hand this node's slots over.
+    pub handoff: Handoff,
+    /// The pause that is on. Also on the volume.
+    pub pause: super::pause::Known,
 }
 
 /// A node that was met.

@@ -3,6 +3,7 @@
 
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
+use crate::model::asked::{Answer, Answers, RequestId};
 use crate::model::decision::{Action, Decision, Planned};
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
@@ -40,6 +41,8 @@ pub struct Plan {
     ask: BTreeSet<SocketAddr>,
     ask_missing: bool,
     hurry: bool,
+    paused: bool,
+    answers: Answers,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -63,6 +66,8 @@ impl Plan {
             ask: BTreeSet::new(),
             ask_missing: false,
             hurry: false,
+            paused: false,
+            answers: Answers::new(),
         }
     }
 
@@ -70,7 +75,7 @@ impl Plan {
     /// ordered in vain again and again waits longer each time. The gap gets up to a quarter longer
     /// by ordinal and time, so that many agents do not move in step.
     pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
-        if !self.due(&key, gap) {
+        if !self.due(&key, gap) || (self.paused && !self.goes_on_in_a_pause(&action)) {
             return;
         }
         let Ok(not_after) = self.rests_until(&action) else {
@@ -85,6 +90,15 @@ impl Plan {
             evidence: evidence.into(),
             not_after,
         });
+    }
+
+    /// What is only the agent's own file, and what takes back what the agent itself has begun.
+    fn goes_on_in_a_pause(&self, action: &Action) -> bool {
+        match action {
+            Action::Remember(_) | Action::RestoreNodeTimeout(_) => true,
+            Action::DropHandshake { ip, .. } => self.memory.met.keys().any(|met| met.ip() == *ip),
+            _ => false,
+        }
     }
 
     fn note_met(&mut self, action: &Action) {
@@ -129,7 +143,14 @@ impl Plan {
                 // A cluster of one pod asks nobody.
                 return Ok(oldest.map(|at| at + FRESH));
             }
-            Action::Announce { .. }
+            Action::HandOver {
+                replica, socket, ..
+            } => answers
+                .get(socket)
+                .filter(|answer| answered_id(answer) == Some(*replica))
+                .map(|answer| answer.at),
+            Action::TakeOver { .. }
+            | Action::Announce { .. }
             | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
@@ -204,6 +225,21 @@ impl Plan {
         self.hurry = true;
     }
 
+    /// From here on nothing is written to Redis.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Whether nothing is to be written to Redis.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What has become of a request.
+    pub fn answer(&mut self, id: RequestId, answer: Answer) {
+        self.answers.insert(id, answer);
+    }
+
     /// What this plan leaves for the next round, to be changed by a rule.
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
@@ -230,6 +266,7 @@ impl Plan {
             ask: self.ask,
             ask_missing: self.ask_missing,
             view: super::view::view(scene),
+            answers: self.answers,
         };
         (self.memory, decision)
     }

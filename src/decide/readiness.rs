@@ -74,6 +74,12 @@ fn environment(scene: &Scene<'_>, plan: &mut Plan) {
             format!("the headless Service cannot be looked up: {why}"),
         );
     }
+    if let Some(why) = &scene.seen.asked.socket_error {
+        plan.warn(
+            ReasonCode::SocketUnavailable,
+            format!("no command can reach this sidecar, so none can hand its slots over: {why}"),
+        );
+    }
     if scene.policy.dry_run {
         plan.warn(
             ReasonCode::DryRun,

@@ -1,6 +1,7 @@
 //! What is told about this node: its role, its slots, whom it follows and every node it knows.
 //! Only what was observed this round; a Redis that does not answer has no role.
 
+use super::handoff;
 use super::readiness::lag_bytes;
 use super::scene::Scene;
 use crate::model::decision::{NodeView, Role, View};
@@ -11,6 +12,7 @@ use crate::model::observation::{NodesFile, OwnRedis, Stage};
 pub fn view(scene: &Scene<'_>) -> View {
     let (Some(own), Some(me)) = (scene.own, scene.me) else {
         return View {
+            stopping: handoff::stop_asked(scene).is_some(),
             node_id: id_on_volume(scene),
             role: loading_role(scene),
             ..View::default()
@@ -40,6 +42,7 @@ pub fn view(scene: &Scene<'_>) -> View {
         link_up: replica.map(|replica| replica.link_up),
         lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
         epoch: Some(me.epoch),
+        stopping: handoff::stop_asked(scene).is_some(),
         nodes: nodes.collect(),
     }
 }

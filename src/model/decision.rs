@@ -1,5 +1,6 @@
 //! What a round decided: actions as data, reasons in words, and what to look at next.
 
+use crate::model::asked::Answers;
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{Stage, VolumeNote};
@@ -29,6 +30,8 @@ pub struct Decision {
     pub ask_missing: bool,
     /// What is told about this node.
     pub view: View,
+    /// What has become of what was asked over the socket.
+    pub answers: Answers,
     /// When to look again if nothing wakes the agent earlier.
     pub next_round_in: Duration,
 }
@@ -74,6 +77,8 @@ pub struct View {
     pub lag_bytes: Option<u64>,
     /// Its configuration epoch.
     pub epoch: Option<u64>,
+    /// It is about to be stopped.
+    pub stopping: bool,
     /// Every node in its table.
     pub nodes: Vec<NodeView>,
 }
@@ -98,8 +103,8 @@ pub struct Planned {
     pub not_after: Option<Moment>,
 }
 
-/// Something the agent does to its own Redis or its own volume. There is no action on any other
-/// pod's Redis, and none that deletes data (S4).
+/// Something the agent does to its own Redis or its own volume. There is one action on another pod's
+/// Redis, [`Action::HandOver`], and none that deletes data (S4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Set one of the `cluster-announce-*` names.
@@ -143,6 +148,22 @@ pub enum Action {
         /// The master's pod.
         pod: String,
     },
+    /// Have a replica of this node take over its slots: the one command to another pod's Redis (S7).
+    HandOver {
+        /// The replica's ID; whoever else answers there is not told.
+        replica: NodeId,
+        /// Its pod.
+        pod: String,
+        /// Where it answers.
+        socket: SocketAddr,
+    },
+    /// Take over the slots of the own master, which is well (S7).
+    TakeOver {
+        /// The master's ID.
+        master: NodeId,
+        /// Its pod.
+        pod: String,
+    },
     /// Let a new master leave its rejoin delay: `cluster-node-timeout` to `short_ms`, have the state
     /// judged, and back to `restore_ms`, in one write, so that nothing can come between.
     Hasten {
@@ -179,6 +200,8 @@ impl Action {
             Action::Meet { .. } => "meet",
             Action::DropHandshake { .. } => "drop-handshake",
             Action::Replicate { .. } => "replicate",
+            Action::HandOver { .. } => "hand-over",
+            Action::TakeOver { .. } => "take-over",
             Action::Hasten { .. } => "hasten",
             Action::RestoreNodeTimeout(_) => "restore-node-timeout",
             Action::Remember(_) => "remember",
@@ -200,6 +223,12 @@ impl fmt::Display for Action {
             Action::Meet { pod, ip, port, .. } => write!(f, "meet {pod} at {ip} port {port}"),
             Action::DropHandshake { id, ip } => write!(f, "drop the handshake {id} with {ip}"),
             Action::Replicate { master, pod } => write!(f, "replicate {pod} ({master})"),
+            Action::HandOver {
+                replica,
+                pod,
+                socket,
+            } => write!(f, "have {pod} ({replica}) at {socket} take over"),
+            Action::TakeOver { master, pod } => write!(f, "take over from {pod} ({master})"),
             Action::Hasten {
                 short_ms,
                 nudge,
@@ -215,7 +244,7 @@ impl fmt::Display for Action {
             Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
             Action::Remember(note) => write!(
                 f,
-                "note on the volume: member {}, {} known pods, gate {}, node timeout {}",
+                "note on the volume: member {}, {} known pods, gate {}, node timeout {}{}",
                 note.member,
                 note.pods.len(),
                 if note.gate_run_id.is_some() {
@@ -225,6 +254,11 @@ impl fmt::Display for Action {
                 },
                 note.node_timeout_ms
                     .map_or("untouched".to_owned(), |ms| format!("{ms} ms")),
+                if note.paused.is_some() {
+                    ", paused"
+                } else {
+                    ""
+                },
             ),
         }
     }

@@ -1,8 +1,9 @@
 //! What one round saw. Values only: what is not known is said to be unknown, with the reason, and
 //! nothing here says what it means.
 
+use crate::model::asked::Asked;
 use crate::model::identity::NodeId;
-use crate::model::info::{ServerFacts, Version};
+use crate::model::info::{ReplicaFacts, ServerFacts, Version};
 use crate::model::node_table::{NodeTable, NodesConf};
 use crate::model::peers::PeersSeen;
 use crate::model::slots::SlotSet;
@@ -17,6 +18,8 @@ use std::net::SocketAddr;
 pub struct Observation {
     /// When the round began.
     pub now: Moment,
+    /// The wall clock then, in milliseconds since 1970; it may jump.
+    pub unix_ms: u64,
     /// This pod's Redis.
     pub own: OwnRedis,
     /// nodes.conf on the volume.
@@ -31,6 +34,8 @@ pub struct Observation {
     pub volume_error: Option<String>,
     /// What Redis answered to the last round's commands where it refused them.
     pub refusals: Vec<Refusal>,
+    /// What is asked of this agent over its socket.
+    pub asked: Asked,
 }
 
 /// The own Redis, as far as it answers.
@@ -172,6 +177,8 @@ pub struct PeerFacts {
     pub knows: BTreeSet<NodeId>,
     /// Keys in all its databases.
     pub keys: u64,
+    /// How it copies its master's data; set on a replica only.
+    pub replica: Option<ReplicaFacts>,
 }
 
 /// The agent at an asked address.
@@ -200,6 +207,8 @@ pub struct PeerClaim {
     pub node_name: String,
     /// The zone it runs in; empty when not told.
     pub zone: String,
+    /// Its Redis is about to be stopped.
+    pub stopping: bool,
 }
 
 /// How far a pod has come into a cluster.
@@ -252,6 +261,18 @@ pub struct VolumeNote {
     /// The configured `cluster-node-timeout` in milliseconds, kept while it is shortened.
     #[serde(default)]
     pub node_timeout_ms: Option<u64>,
+    /// The pause that is on.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+}
+
+/// A pause as noted, by the wall clock: from when until when, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Its beginning, or the last time when the clock was seen to have jumped.
+    pub from_ms: u64,
+    /// Its end.
+    pub until_ms: u64,
 }
 
 /// A command that Redis refused.

@@ -93,6 +93,12 @@ reason_codes! {
     DuplicateNodeId = "duplicate-node-id",
     /// Fewer than three masters cannot elect a successor for a dead one.
     TooFewMasters = "too-few-masters",
+    /// The own Redis is about to be stopped.
+    Stopping = "stopping",
+    /// A person has paused the agent: nothing is written to Redis.
+    Paused = "paused",
+    /// The agent's socket cannot be listened on, so nobody can ask it anything.
+    SocketUnavailable = "socket-unavailable",
     /// The agent cannot write its marker or copies to the volume.
     VolumeUnwritable = "volume-unwritable",
     /// DNS does not answer, so peers are unknown.

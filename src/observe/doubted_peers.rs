@@ -101,6 +101,7 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             shape: role.shape.map(|shape| shape.to_string()),
             node_name: role.node_name,
             zone: role.zone,
+            stopping: role.stopping,
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

@@ -93,6 +93,7 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
         epoch: me.epoch,
         knows: table.others().map(|node| node.id).collect(),
         keys: server.keys,
+        replica: server.replica,
     })
 }
 

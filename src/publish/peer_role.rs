@@ -39,6 +39,9 @@ pub struct PeerRole {
     /// Its zone, or empty.
     #[serde(default)]
     pub zone: String,
+    /// Whether its Redis is about to be stopped.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 impl PeerRole {
@@ -80,6 +83,7 @@ mod tests {
             ready: false,
             node_name: status.node_name,
             zone: status.zone,
+            stopping: status.stopping,
         };
         assert_eq!(PeerRole::parse(&body).unwrap(), expected);
     }

@@ -100,6 +100,8 @@ pub struct Status {
     pub epoch: Option<u64>,
     /// Everything there is to say about readiness; it is ready when none of them blocks.
     pub reasons: Vec<Reason>,
+    /// Its Redis is about to be stopped.
+    pub stopping: bool,
     /// Every node in the own table.
     pub nodes: Vec<NodeStatus>,
     /// How many pods other than this one were found.
@@ -129,6 +131,7 @@ impl Status {
                 ReasonCode::Starting,
                 "the agent has just started and has not yet looked at Redis",
             )],
+            stopping: false,
             nodes: Vec::new(),
             peers_known: 0,
         }

@@ -3,8 +3,8 @@
 //! In: a [`Status`]. Out: values for serde. `/role` and `/cluster` are a contract: a field is added
 //! here on purpose or not at all, and a test pins the text.
 //!
-//! `/role` carries two fields for the peers while they form a cluster, `stage` and `shape`.
-//! Other readers should not rely on them.
+//! `/role` carries three fields for the peers: `stage` and `shape` while they form a cluster, and
+//! `stopping` when one is to take over from another. Other readers should not rely on them.
 
 use std::net::SocketAddr;
 
@@ -35,6 +35,9 @@ pub(super) struct RoleView<'a> {
     version: &'static str,
     stage: Stage,
     shape: Shape,
+    /// There when it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopping: bool,
 }
 
 #[derive(Serialize)]
@@ -69,6 +72,7 @@ impl<'a> From<&'a Status> for RoleView<'a> {
             version: VERSION,
             stage: status.stage,
             shape: status.shape,
+            stopping: status.stopping,
         }
     }
 }

@@ -84,6 +84,8 @@ pub enum Write {
     ForgetHandshake(String),
     /// `CLUSTER REPLICATE node-id`
     Replicate(String),
+    /// `CLUSTER FAILOVER`, without FORCE or TAKEOVER: a replica takes over from a master that is well.
+    Failover,
     /// `CLUSTER SETSLOT slot STABLE`: no move of this slot is under way. Where none is, all it does
     /// is have Redis judge the cluster's state anew (`CLUSTER_TODO_UPDATE_STATE`).
     SetSlotStable(u16),
@@ -123,6 +125,7 @@ impl Write {
                 &bus_port.to_string(),
             ]),
             Self::ForgetHandshake(id) => words(&["CLUSTER", "FORGET", id]),
+            Self::Failover => words(&["CLUSTER", "FAILOVER"]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
             Self::SetSlotStable(slot) => {
                 words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
@@ -155,6 +158,7 @@ impl fmt::Debug for Write {
             Self::Meet { ip, port, bus_port } => write!(f, "Meet({ip} {port} {bus_port})"),
             Self::ForgetHandshake(id) => write!(f, "ForgetHandshake({id})"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
+            Self::Failover => f.write_str("Failover"),
             Self::SetSlotStable(slot) => write!(f, "SetSlotStable({slot})"),
             Self::Filler => f.write_str("Filler"),
             Self::AnswersOff => f.write_str("AnswersOff"),
@@ -202,6 +206,7 @@ mod tests {
             },
             Write::ForgetHandshake("cd".repeat(20)),
             Write::Replicate("ab".repeat(20)),
+            Write::Failover,
             Write::SetSlotStable(77),
             Write::Filler,
             Write::AnswersOff,
@@ -216,6 +221,7 @@ mod tests {
                 | Write::Meet { .. }
                 | Write::ForgetHandshake(_)
                 | Write::Replicate(_)
+                | Write::Failover
                 | Write::SetSlotStable(_)
                 | Write::Filler
                 | Write::AnswersOff
@@ -242,6 +248,7 @@ mod tests {
                 "CLIENT REPLY",
                 "CLUSTER ADDSLOTS",
                 "CLUSTER ADDSLOTSRANGE",
+                "CLUSTER FAILOVER",
                 "CLUSTER FORGET",
                 "CLUSTER INFO",
                 "CLUSTER MEET",
@@ -272,6 +279,7 @@ mod tests {
                 "CLUSTER MEET ::1 6379 16379",
                 &format!("CLUSTER FORGET {}", "cd".repeat(20)),
                 &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
+                "CLUSTER FAILOVER",
                 "CLUSTER SETSLOT 77 STABLE",
                 &format!("CONFIG GET {}", "x".repeat(16_000)),
                 "CLIENT REPLY OFF",

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use redis_sidecar::decide::policy::{FEW, Policy};
+use redis_sidecar::model::asked::{Asked, FailoverAsked, PauseAsked, StopAsked};
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
@@ -15,6 +16,7 @@ use redis_sidecar::model::slots::SlotSet;
 use redis_sidecar::model::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 pub(crate) const CLUSTER: &str = "default/redis-app";
 /// Pods, IDs and addresses are few, so that they meet; 0-5 are pods of the largest shape.
@@ -22,6 +24,11 @@ const NODES: u8 = 8;
 
 fn id(n: u8) -> NodeId {
     format!("{:02x}", n + 1).repeat(20).parse().unwrap()
+}
+
+/// Whose ID it is.
+fn number_of(of: NodeId) -> Option<u8> {
+    (0..NODES).find(|n| id(*n) == of)
 }
 
 fn ip(n: u8) -> IpAddr {
@@ -138,6 +145,12 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
             epoch,
             knows,
             keys,
+            replica: master.and_then(number_of).map(|master| ReplicaFacts {
+                master_host: ip(master).to_string(),
+                master_port: 6379,
+                link_up: true,
+                ..ReplicaFacts::default()
+            }),
         });
     let blank_again = facts.clone().prop_map(|mut facts| {
         facts.slots = SlotSet::default();
@@ -155,6 +168,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         mostly(true, Just(false)),
         mostly(Some(stage), odd_stage),
         mostly(Some(shape.to_string()), Just(Some("9x9".to_owned()))),
+        mostly(false, Just(true)),
     );
     let facts = prop_oneof![
         9 => (facts, Just(false)),
@@ -166,7 +180,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         .prop_map(
             move |(
                 (facts, blank),
-                (cluster, pod, agree, stage, shape),
+                (cluster, pod, agree, stage, shape, stopping),
                 redis_up,
                 agent_up,
                 age,
@@ -179,6 +193,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     shape,
                     node_name: String::new(),
                     zone: String::new(),
+                    stopping,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {
@@ -344,6 +359,7 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
             foreign: BTreeMap::new(),
             gate_run_id,
             node_timeout_ms,
+            paused: None,
         })
     });
     prop_oneof![
@@ -372,6 +388,7 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
                 .collect();
             let seen = Observation {
                 now: Moment(0),
+                unix_ms: 1_790_000_000_000,
                 own,
                 file: NodesFile::Missing,
                 dns,
@@ -379,18 +396,45 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
                 volume,
                 volume_error: None,
                 refusals: Vec::new(),
+                asked: Asked::default(),
             };
             (later, seen)
         })
         .boxed()
 }
 
+/// What is asked in all rounds of a story.
+fn any_asked() -> impl Strategy<Value = Asked> {
+    let (id, since, until) = (1, Moment(10_000), Moment(12_000));
+    let stop = StopAsked { id, since, until };
+    let to = prop::option::of((0..NODES).prop_map(|n| format!("redis-app-{n}")));
+    let failover = to.prop_map(move |to| FailoverAsked {
+        id: 2,
+        since,
+        until,
+        to,
+    });
+    let lasts = prop::option::of(Just(Duration::from_secs(600)));
+    let pause = lasts.prop_map(|lasts| PauseAsked { id: 3, lasts });
+    (
+        prop::option::weighted(0.3, Just(stop)),
+        prop::option::weighted(0.3, failover),
+        prop::option::weighted(0.1, pause),
+    )
+        .prop_map(|(stop, failover, pause)| Asked {
+            stop,
+            failover,
+            pause,
+            socket_error: None,
+        })
+}
+
 /// A pod and a few rounds of it, in time.
 pub(crate) fn any_story() -> impl Strategy<Value = (Policy, Vec<Observation>)> {
     let moods = prop::sample::select(vec![Mood::Blank, Mood::Forming, Mood::Made]);
-    (any_shape(), 0..NODES - 1, moods).prop_flat_map(|(shape, me, mood)| {
+    (any_shape(), 0..NODES - 1, moods, any_asked()).prop_flat_map(|(shape, me, mood, asked)| {
         let rounds = prop::collection::vec(any_round(me, mood, shape), 1..4);
-        rounds.prop_map(move |rounds| (policy(me, shape), in_time(rounds)))
+        rounds.prop_map(move |rounds| (policy(me, shape), in_time(rounds, &asked)))
     })
 }
 
@@ -412,11 +456,12 @@ fn policy(me: u8, shape: Shape) -> Policy {
 }
 
 /// Turns the steps between rounds, and the ages of answers, into points in time.
-fn in_time(rounds: Vec<(u64, Observation)>) -> Vec<Observation> {
+fn in_time(rounds: Vec<(u64, Observation)>, asked: &Asked) -> Vec<Observation> {
     let mut now = 10_000;
     let rounds = rounds.into_iter().map(|(later, mut seen)| {
         now += later;
         seen.now = Moment(now);
+        seen.asked = asked.clone();
         for answer in seen.answers.values_mut() {
             answer.at = Moment(now - answer.at.0);
         }

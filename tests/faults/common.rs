@@ -224,3 +224,24 @@ pub(crate) fn log(pod: &Arc<Pod>) -> Result<String> {
     let path = pod.agent.log();
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
+
+/// How a command of the binary ended: its exit code, and all it printed.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) text: String,
+}
+
+/// Runs one of the binary's commands in a pod, as `kubectl exec` or a hook would.
+pub(crate) async fn command(pod: &Pod, words: &[&str]) -> Result<Ended> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_redis-sidecar"));
+    let data = pod.data_dir();
+    command.env_clear().env("DATA_DIR", &data).args(words);
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(90), output).await??;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(Ended {
+        code: output.status.code().context("ended by a signal")?,
+        text: String::from_utf8(text)?,
+    })
+}

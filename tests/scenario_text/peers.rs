@@ -1,6 +1,7 @@
 //! `peer` lines: what the Redis and the agent of a pod have answered in this round.
 
 use super::world::{World, node_id, number, version};
+use redis_sidecar::model::info::ReplicaFacts;
 use redis_sidecar::model::observation::{
     PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Silence, Stage,
 };
@@ -66,6 +67,7 @@ impl World {
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 keys: 0,
+                replica: None,
             },
             claim: PeerClaim {
                 cluster: self.policy.cluster.clone(),
@@ -75,6 +77,7 @@ impl World {
                 shape: Some(self.policy.shape.to_string()),
                 node_name: String::new(),
                 zone: String::new(),
+                stopping: false,
             },
             redis: None,
             agent: None,
@@ -103,6 +106,12 @@ impl World {
             ("id", id) => {
                 facts.id = node_id(id);
                 claim.node_id = Some(facts.id);
+            }
+            ("stopping", "") => claim.stopping = true,
+            ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
+            ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
+            ("applied", bytes) => {
+                facts.replica.get_or_insert_default().applied_offset = number(bytes)?;
             }
             ("agent-says", "none") => claim.node_id = None,
             ("agent-says", id) => claim.node_id = Some(node_id(id)),
@@ -139,6 +148,13 @@ impl World {
         let (slots, master) = self.planned(answer.ordinal);
         answer.facts.slots = slots;
         answer.facts.master = master.map(|ordinal| node_id(&format!("p{ordinal}")));
+        let of = master.and_then(|ordinal| self.ip(&format!("@{ordinal}")).ok());
+        answer.facts.replica = of.map(|ip| ReplicaFacts {
+            master_host: ip.to_string(),
+            master_port: self.policy.redis_port,
+            link_up: true,
+            ..ReplicaFacts::default()
+        });
         let others = (0..self.policy.expected()).filter(|k| *k != answer.ordinal);
         answer.facts.knows = others.map(|k| node_id(&format!("p{k}"))).collect();
     }

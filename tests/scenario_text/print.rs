@@ -1,7 +1,8 @@
 //! A decision as a person reads it: one line each for the outcome, every action with its evidence,
 //! every reason with its weight, and whom to ask next. Node IDs are printed by their short names.
 
-use super::world::World;
+use super::world::{WALL_MS, World};
+use redis_sidecar::model::asked::Outcome;
 use redis_sidecar::model::decision::{Action, Decision, Role};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{Stage, VolumeNote};
@@ -26,6 +27,14 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             Weight::Warns => "warns",
         };
         writeln!(out, "{weight}: {reason}").expect("written");
+    }
+    for (id, answer) in &decision.answers {
+        let outcome = match answer.outcome {
+            Outcome::UnderWay => "under way",
+            Outcome::Done => "done",
+            Outcome::NotDone => "not done",
+        };
+        writeln!(out, "request {id} {outcome}: {}", answer.says).expect("written");
     }
     if !decision.ask.is_empty() {
         let asked: Vec<String> = decision
@@ -103,6 +112,11 @@ fn note_words(note: &VolumeNote) -> String {
             .map(|run_id| format!("gate={run_id}")),
     );
     words.extend(note.node_timeout_ms.map(|ms| format!("timeout={ms}")));
+    words.extend(note.paused.map(|paused| {
+        let since_start = |ms: u64| i128::from(ms) - i128::from(WALL_MS);
+        let (from, until) = (since_start(paused.from_ms), since_start(paused.until_ms));
+        format!("paused={from}:{until}")
+    }));
     words.join(" ")
 }
 

@@ -1,9 +1,11 @@
 //! What a scenario's steps say, kept from step to step, and the observation that it makes.
 
+mod asked;
 mod own_redis;
 
 pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::{FEW, Policy};
+use redis_sidecar::model::asked::Asked;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
@@ -32,6 +34,9 @@ pub(crate) struct World {
     file: NodesFile,
     volume_error: Option<String>,
     refusals: Vec<Refusal>,
+    asked: Asked,
+    /// How far the wall clock is from where it should be.
+    clock_ms: i64,
 }
 
 enum Answering {
@@ -105,6 +110,8 @@ impl World {
             file: NodesFile::Missing,
             volume_error: None,
             refusals: Vec::new(),
+            asked: Asked::default(),
+            clock_ms: 0,
             policy,
         })
     }
@@ -134,6 +141,11 @@ impl World {
                 Ok(())
             }
             "file" => self.read_file(rest),
+            "asked" => self.read_asked(rest),
+            "clock" => {
+                self.clock_ms = rest.first().map_or(Ok(0), |word| number(word))?;
+                Ok(())
+            }
             "refused" => {
                 let all = rest.join(" ");
                 let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
@@ -176,6 +188,8 @@ impl World {
             volume: self.volume.clone(),
             volume_error: self.volume_error.clone(),
             refusals: self.refusals.clone(),
+            asked: self.asked.clone(),
+            unix_ms: (WALL_MS + self.now).saturating_add_signed(self.clock_ms),
         }
     }
 
@@ -297,6 +311,7 @@ impl World {
                         }
                         ("gate", run_id) => note.gate_run_id = Some(run_id.to_owned()),
                         ("timeout", ms) => note.node_timeout_ms = Some(number(ms)?),
+                        ("paused", span) => note.paused = Some(asked::paused(span)?),
                         _ => return Err(format!("no such word: {word}")),
                     }
                 }
@@ -324,6 +339,9 @@ impl World {
         Ok(())
     }
 }
+
+/// The wall clock at the agent's start, in milliseconds since 1970.
+pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
 
 /// Pod 7 is at 10.0.0.7, or at fd00::7.
 fn ip_of(ordinal: u32, ipv6: bool) -> IpAddr {

@@ -7,6 +7,7 @@ use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::asked::{Asked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
@@ -36,6 +37,29 @@ pub(crate) struct Agent {
     refusals: Vec<(i64, Refusal)>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
+    /// When this pod was said to be about to be stopped.
+    pub(crate) stop_asked: Option<i64>,
+}
+
+/// How long a handoff may take, in milliseconds.
+pub(crate) const HANDOFF_MS: u64 = 20_000;
+
+impl Agent {
+    /// What its socket would have.
+    fn asked(&self) -> Asked {
+        let stop = self.stop_asked.map(|at| {
+            let since = Moment(u64::try_from(at - self.started).unwrap_or(0));
+            StopAsked {
+                id: 1,
+                since,
+                until: Moment(since.0 + HANDOFF_MS),
+            }
+        });
+        Asked {
+            stop,
+            ..Asked::default()
+        }
+    }
 }
 
 enum Phase {
@@ -81,6 +105,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         refusals: Vec::new(),
         dns: None,
         rounds: 0,
+        stop_asked: None,
     });
     world.after(1, Event::Agent(pod, steps));
     world.tell(|world| format!("{} agent starts", world.pod_name(pod)));
@@ -139,7 +164,7 @@ fn look(world: &mut World, pod: usize) {
     let own = own_redis_of(world, pod);
     let file = nodes_file_of(world, pod);
     let zone = world.pods[pod].cluster;
-    let now = world.now;
+    let (now, wall) = (world.now, world.wall(pod));
     let volume = match &world.pods[pod].disk.note {
         Some(note) => Volume::Says(note.clone()),
         None => Volume::Blank,
@@ -159,6 +184,7 @@ fn look(world: &mut World, pod: usize) {
     let asks = agent.decision.as_ref().is_some_and(|d| !d.ask.is_empty());
     let seen = Box::new(Observation {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
+        unix_ms: u64::try_from(wall).unwrap_or(0),
         own,
         file,
         dns,
@@ -166,6 +192,7 @@ fn look(world: &mut World, pod: usize) {
         volume,
         volume_error: None,
         refusals,
+        asked: agent.asked(),
     });
     let lag = world.pods[pod].agent_lag;
     let ms = world.rng.i64(0..=lag);
@@ -269,6 +296,7 @@ fn claim(agent: &Agent) -> PeerClaim {
         cluster: policy.cluster.clone(),
         pod: policy.me.to_string(),
         node_id: decision.and_then(|decision| decision.view.node_id),
+        stopping: decision.is_some_and(|decision| decision.view.stopping),
         stage: Some(decision.map(|decision| decision.stage).unwrap_or_default()),
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),

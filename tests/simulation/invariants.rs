@@ -220,6 +220,7 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         Action::AddSlots { .. } => s3_slots(world, pod),
         Action::SetConfigEpoch(_) => s3_epoch(world, pod, node),
         Action::DropHandshake { id, .. } => s6_forget(node, id),
+        Action::HandOver { .. } | Action::TakeOver { .. } => s7_failover(world, pod),
         Action::Announce { .. }
         | Action::Hasten { .. }
         | Action::RestoreNodeTimeout(_)
@@ -235,6 +236,13 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
             .judge
             .blame(format!("{name} orders: {action}: {what}"));
     }
+}
+
+/// Nobody fails over but who was asked to (S7).
+fn s7_failover(world: &World, pod: usize) -> Option<String> {
+    let agent = world.pods[pod].agent.as_ref()?;
+    let asked = agent.stop_asked.is_some();
+    (!asked).then(|| "S7: nobody has asked for it".to_owned())
 }
 
 /// Within the last second a node answered there whose ID is in the own table, or an empty one of the
