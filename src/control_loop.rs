@@ -1,13 +1,14 @@
 //! The one loop: wake up, observe, decide, act, publish. It alone reads a clock, keeps the order
 //! and the deadlines, and logs what changed. A wake-up carries no facts; it only starts a round.
 
-use crate::act::{self, Outcome};
+use crate::act::{self, Files, Outcome};
 use crate::config::Config;
 use crate::decide::decide;
 use crate::decide::memory::Memory;
 use crate::decide::policy::Policy;
 use crate::model::decision::{Action, Decision, Planned};
-use crate::model::observation::{Observation, OwnRedis, Refusal};
+use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
+use crate::model::observation::{Observation, OwnRedis, Refusal, Silence};
 use crate::model::time::Moment;
 use crate::observe::doubted_peers::DoubtedPeers;
 use crate::observe::folder_watch::FolderWatch;
@@ -20,6 +21,7 @@ use crate::publish::snapshot;
 use crate::publish::status::Status;
 use crate::redis_link::{CredentialStore, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
+use crate::volume::conf_copies::ConfCopies;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,13 +47,14 @@ pub struct ControlLoop {
     policy: Policy,
     memory: Memory,
     started: Instant,
+    before_redis: bool,
     credentials: CredentialStore,
     read: ReadLink,
     write: WriteLink,
     peers: PeerWatch,
     doubted: DoubtedPeers,
     watch: FolderWatch,
-    note: NoteFile,
+    files: Files,
     last: Last,
     outlets: Outlets,
 }
@@ -63,8 +66,20 @@ struct Last {
     was_replica: bool,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
+    conf_error: Option<String>,
     logged: String,
     dry_logged: BTreeSet<String>,
+}
+
+impl Last {
+    /// Why the file of this action could not be written last time.
+    fn error_of(&mut self, action: &Action) -> Option<&mut Option<String>> {
+        match action {
+            Action::Remember(_) => Some(&mut self.volume_error),
+            Action::KeepConf(_) | Action::RestoreConf { .. } => Some(&mut self.conf_error),
+            _ => None,
+        }
+    }
 }
 
 /// Where the loop's results go.
@@ -97,13 +112,17 @@ impl ControlLoop {
             policy: Policy::from(&config),
             memory: Memory::default(),
             started: clock(),
+            before_redis: false,
             read: ReadLink::new(host, port, OWN_REDIS, current.clone()),
             write: WriteLink::new(host, port, OWN_REDIS, current),
             credentials,
             peers: PeerWatch::new(PeerFinder::new(config.dns_server, &names, DNS_TIMEOUT)?),
             doubted: DoubtedPeers::new(config.http_addr.port()),
             watch: FolderWatch::new(&config.nodes_conf),
-            note: NoteFile::new(&config.data_dir),
+            files: Files {
+                note: NoteFile::new(&config.data_dir),
+                conf: ConfCopies::new(&config.data_dir, &config.nodes_conf),
+            },
             last: Last::default(),
             outlets,
             config,
@@ -175,6 +194,7 @@ impl ControlLoop {
             self.doubted.ask(&ask, &credentials, now),
         );
         self.last.was_replica = matches!(&own, OwnRedis::Up(own) if own.server.replica.is_some());
+        let kept = self.kept(&own);
         self.last
             .refusals
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
@@ -182,9 +202,10 @@ impl ControlLoop {
             now,
             own,
             file: nodes_conf::read(&self.config.nodes_conf),
+            kept,
             dns,
             answers,
-            volume: self.note.read(),
+            volume: self.files.note.read(),
             volume_error: self.last.volume_error.clone(),
             refusals: self
                 .last
@@ -192,6 +213,25 @@ impl ControlLoop {
                 .iter()
                 .map(|(_, refusal)| refusal.clone())
                 .collect(),
+        }
+    }
+
+    /// The copies of nodes.conf, and what only a Redis that is down has anybody ask.
+    fn kept(&mut self, own: &OwnRedis) -> KeptConf {
+        let down = matches!(own, OwnRedis::Silent(Silence::Refused(_)));
+        KeptConf {
+            copies: self.files.conf.read(),
+            error: self.last.conf_error.clone(),
+            lock: if down && self.before_redis {
+                self.files.conf.lock()
+            } else {
+                ConfLock::NotTried
+            },
+            data: if down {
+                self.files.conf.data()
+            } else {
+                DataOnVolume::Unknown
+            },
         }
     }
 
@@ -245,14 +285,14 @@ impl ControlLoop {
                 }
                 continue;
             }
-            let outcome = act::carry_out(action, &mut self.write, &self.note).await;
+            let outcome = act::carry_out(action, &mut self.write, &self.files).await;
             self.count(action, &outcome);
             let now = self.now();
             match outcome {
                 Outcome::Done => {
                     tracing::info!(action = action.name(), evidence, "{action}");
-                    if matches!(action, Action::Remember(_)) {
-                        self.last.volume_error = None;
+                    if let Some(error) = self.last.error_of(action) {
+                        *error = None;
                     }
                 }
                 Outcome::Refused(refusal) => {
@@ -266,7 +306,8 @@ impl ControlLoop {
                     }
                 }
                 Outcome::NotWritten(error) => {
-                    if self.last.volume_error.as_ref() != Some(&error) {
+                    let last = self.last.error_of(action);
+                    if last.as_ref().is_none_or(|l| l.as_ref() != Some(&error)) {
                         tracing::warn!(
                             action = action.name(),
                             evidence,
@@ -274,7 +315,9 @@ impl ControlLoop {
                             "could not {action}"
                         );
                     }
-                    self.last.volume_error = Some(error);
+                    if let Some(last) = last {
+                        *last = Some(error);
+                    }
                 }
                 Outcome::NoAnswer(error) => {
                     tracing::warn!(
@@ -308,6 +351,8 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
 fn clock() -> Instant {
     Instant::now()
 }
+
+mod before_redis;
 
 #[cfg(test)]
 mod tests;

@@ -16,12 +16,14 @@ pub mod hasten;
 pub mod heal;
 pub mod invite;
 pub mod join;
+pub mod keep;
 pub mod memory;
 pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod readiness;
 pub mod remember;
+pub mod repair;
 pub mod scene;
 pub mod view;
 
@@ -38,6 +40,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     let scene = Scene::new(policy, &memory, seen);
     let mut plan = Plan::new(&memory, seen.now, policy.me.ordinal);
 
+    repair::rule(&scene, &mut plan);
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
     disarm::rule(&scene, &mut plan);
@@ -46,6 +49,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
         form::rule(&scene, &cleared, &mut plan);
         join::rule(&scene, &cleared, &mut plan);
         invite::rule(&scene, &cleared, &mut plan);
+        keep::rule(&scene, &cleared, &mut plan);
     }
     readiness::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);

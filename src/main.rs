@@ -1,5 +1,5 @@
 //! The command line: reads the configuration, takes the port, runs the agent until it is told to
-//! stop. One thread does it all.
+//! stop; or with `init`, looks after nodes.conf until Redis may start. One thread does it all.
 
 use redis_sidecar::config::{Config, Stop, Surroundings};
 use redis_sidecar::control_loop::{ControlLoop, Outlets};
@@ -9,6 +9,7 @@ use redis_sidecar::publish::metrics::Counters;
 use redis_sidecar::publish::server;
 use redis_sidecar::publish::status::{Status, VERSION};
 use redis_sidecar::{logging, shutdown};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -16,9 +17,16 @@ use tokio::sync::watch;
 /// What a service exits with when it cannot start for a reason outside its configuration
 /// (`EX_OSERR` in sysexits.h).
 const EX_OSERR: u8 = 71;
+/// What `init` exits with when Redis may not start yet (`EX_TEMPFAIL`).
+const EX_TEMPFAIL: u8 = 75;
 
 fn main() -> ExitCode {
-    let config = match Config::load(std::env::args_os(), Surroundings::of_process()) {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let before_redis = args.get(1).is_some_and(|word| word == "init");
+    if before_redis {
+        args.remove(1);
+    }
+    let config = match Config::load(args, Surroundings::of_process()) {
         Ok(config) => config,
         Err(stop) => return refuse(&stop),
     };
@@ -29,6 +37,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
+        Ok(runtime) if before_redis => match runtime.block_on(init(config)) {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::error!("Redis is not started: {why}");
+                return ExitCode::from(EX_TEMPFAIL);
+            }
+        },
         Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => Err(format!("cannot start the runtime: {error}")),
     };
@@ -44,6 +59,24 @@ fn main() -> ExitCode {
 fn refuse(stop: &Stop) -> ExitCode {
     stop.print();
     ExitCode::from(stop.exit_code())
+}
+
+/// Needs no port, and no Redis; the same settings as the agent's.
+async fn init(config: Config) -> Result<(), String> {
+    tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(), "init");
+    let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
+    let outlets = Outlets {
+        publisher,
+        heartbeat: Heartbeat::new(),
+        counters: Counters::new(),
+    };
+    let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
+    let stopping =
+        shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;
+    tokio::select! {
+        done = control_loop.before_redis() => done,
+        () = stopping.asked() => Err("init was told to stop".to_owned()),
+    }
 }
 
 /// HTTP first, so that a port that is taken stops the start before anything is written; then the

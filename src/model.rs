@@ -5,6 +5,7 @@
 pub mod decision;
 pub mod identity;
 pub mod info;
+pub mod kept_conf;
 pub mod node_table;
 pub mod observation;
 pub mod peers;

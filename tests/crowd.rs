@@ -12,6 +12,7 @@ use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts,
@@ -172,6 +173,7 @@ impl Crowd {
             slots: it.slots.clone(),
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
+            hears: BTreeSet::new(),
             keys: 0,
         };
         let claim = PeerClaim {
@@ -228,6 +230,7 @@ impl Crowd {
             now,
             own: OwnRedis::Up(Box::new(own)),
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             dns: PeersSeen {
                 answer: DnsAnswer::Answered,
                 addresses: others.collect(),

@@ -32,6 +32,8 @@ mod identity;
 mod killed;
 #[path = "faults/lifecycle.rs"]
 mod lifecycle;
+#[path = "faults/nodes_conf.rs"]
+mod nodes_conf;
 #[path = "faults/ordered.rs"]
 mod ordered;
 #[path = "faults/reused.rs"]

@@ -69,6 +69,8 @@ pub struct Memory {
     pub gate_run_id: Option<String>,
     /// Since when this node has not been a ready member, without a break.
     pub restless_since: Option<Moment>,
+    /// Since when nodes.conf has been damaged and Redis down, without a break.
+    pub conf_lost_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
 }

@@ -3,7 +3,7 @@
 
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
-use crate::model::decision::{Action, Decision, Planned};
+use crate::model::decision::{Action, Decision, Planned, Start};
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
 use crate::model::time::Moment;
@@ -42,6 +42,7 @@ pub struct Plan {
     ask: BTreeSet<SocketAddr>,
     ask_missing: bool,
     hurry: bool,
+    start: Start,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -65,6 +66,7 @@ impl Plan {
             ask: BTreeSet::new(),
             ask_missing: false,
             hurry: false,
+            start: Start::May,
         }
     }
 
@@ -134,7 +136,9 @@ impl Plan {
             | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
-            | Action::Remember(_) => return Ok(None),
+            | Action::Remember(_)
+            | Action::KeepConf(_)
+            | Action::RestoreConf { .. } => return Ok(None),
         };
         at.map(|at| Some(at + FRESH)).ok_or(Unproved)
     }
@@ -205,6 +209,11 @@ impl Plan {
         self.hurry = true;
     }
 
+    /// Whether Redis may start, as far as nodes.conf goes.
+    pub fn start(&mut self, start: Start) {
+        self.start = start;
+    }
+
     /// What this plan leaves for the next round, to be changed by a rule.
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
@@ -230,6 +239,7 @@ impl Plan {
             stage: scene.stage,
             ask: self.ask,
             ask_missing: self.ask_missing,
+            start: self.start,
             view: super::view::view(scene),
         };
         (self.memory, decision)

@@ -3,6 +3,7 @@
 
 use crate::model::identity::NodeId;
 use crate::model::info::{ServerFacts, Version};
+use crate::model::kept_conf::KeptConf;
 use crate::model::node_table::{NodeTable, NodesConf};
 use crate::model::peers::PeersSeen;
 use crate::model::slots::SlotSet;
@@ -21,6 +22,8 @@ pub struct Observation {
     pub own: OwnRedis,
     /// nodes.conf on the volume.
     pub file: NodesFile,
+    /// The copies of it, and what its repair rests on.
+    pub kept: KeptConf,
     /// The pods that DNS names.
     pub dns: PeersSeen,
     /// What the addresses that the last decision wanted asked have answered, and when.
@@ -49,7 +52,9 @@ pub enum OwnRedis {
 pub enum Silence {
     /// Not asked yet.
     NotAsked,
-    /// No connection, or it broke.
+    /// Nothing listens there.
+    Refused(String),
+    /// No connection for another reason, or it broke.
     Unreachable(String),
     /// No connection or no answer in time: frozen, swapping or cut off.
     TimedOut,
@@ -67,7 +72,9 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Silence::NotAsked => f.write_str("has not been asked yet"),
-            Silence::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Silence::Refused(why) | Silence::Unreachable(why) => {
+                write!(f, "cannot be reached: {why}")
+            }
             Silence::TimedOut => f.write_str("does not answer in time"),
             Silence::Auth(why) => write!(f, "refuses the password: {why}"),
             Silence::Denied(why) => write!(f, "denies a command that is needed: {why}"),
@@ -118,6 +125,8 @@ pub enum NodesFile {
     Missing,
     /// It is there and cannot be read.
     Unreadable(String),
+    /// Nothing is in it: Redis takes that for a file that is missing.
+    Empty,
     /// Its text is not whole.
     Torn(String),
     /// Whole.
@@ -170,6 +179,8 @@ pub struct PeerFacts {
     pub epoch: u64,
     /// The other nodes in its table, those in handshake left out.
     pub knows: BTreeSet<NodeId>,
+    /// Those of them that it is connected to and does not suspect.
+    pub hears: BTreeSet<NodeId>,
     /// Keys in all its databases.
     pub keys: u64,
 }

@@ -1,14 +1,16 @@
 //! Random stories: a pod's policy and a few rounds of what it sees, likely enough to reach the
 //! rules and odd enough to try them.
 
+mod files;
+
 use proptest::prelude::*;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
-    ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim,
-    PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
+    ClusterConfig, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts,
+    PeerRedis, Silence, Stage, Volume, VolumeNote,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
@@ -118,7 +120,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
     let pods_of_the_shape = u8::try_from(shape.expected_pods()).unwrap();
     let knows = mostly(knows, few).prop_map(move |knows| {
         let known = knows.into_iter().filter(|pod| *pod < pods_of_the_shape);
-        known.map(id).collect()
+        known.map(id).collect::<BTreeSet<NodeId>>()
     });
     let facts = (
         mostly(id(n), (0..NODES).prop_map(id)),
@@ -136,6 +138,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
             master,
             slots,
             epoch,
+            hears: knows.clone(),
             knows,
             keys,
         });
@@ -293,6 +296,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
     });
     prop_oneof![
         1 => Just(OwnRedis::Silent(Silence::TimedOut)),
+        1 => Just(OwnRedis::Silent(Silence::Refused("Connection refused".to_owned()))),
         1 => Just(OwnRedis::Loading(ServerFacts::default(), None)),
         40 => up,
     ]
@@ -362,10 +366,11 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
         any_dns(),
         answers,
         any_volume(mood),
+        files::any_files(me),
         0u64..1500,
     );
     parts
-        .prop_map(|(own, dns, answers, volume, later)| {
+        .prop_map(|(own, dns, answers, volume, (file, kept), later)| {
             let answers = (0..NODES)
                 .zip(answers)
                 .filter_map(|(n, answer)| Some((socket(n), answer?)))
@@ -373,7 +378,8 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
             let seen = Observation {
                 now: Moment(0),
                 own,
-                file: NodesFile::Missing,
+                file,
+                kept,
                 dns,
                 answers,
                 volume,

@@ -114,7 +114,8 @@ async fn a_cloned_master_is_reported_and_nothing_is_touched() -> Result<()> {
     cloned("clone-master", 1).await
 }
 
-/// S11: nodes.conf is lost, the data is not; `note` tells whether the agent's own file is lost too.
+/// S11: nodes.conf and its copies are lost, the data is not; `note_too` tells whether the agent's own
+/// file is lost too.
 async fn lost_nodes_conf(name: &str, ordinal: usize, note_too: bool) -> Result<()> {
     let (bed, before) = formed(name).await?;
     let canary = bed.write_canary(name, 300).await?;
@@ -123,6 +124,10 @@ async fn lost_nodes_conf(name: &str, ordinal: usize, note_too: bool) -> Result<(
     bed.end_pod(ordinal, Ending::Graceful).await?;
     let kept_after = fs::read(pod.nodes_conf()).unwrap_or(kept);
     fs::remove_file(pod.nodes_conf())?;
+    for number in 1..=3 {
+        let copy = format!("redis-sidecar.nodes.conf.{number}");
+        let _ = fs::remove_file(pod.data_dir().join(copy));
+    }
     if note_too {
         fs::remove_file(pod.data_dir().join("redis-sidecar.json"))?;
     }

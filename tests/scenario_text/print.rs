@@ -2,7 +2,7 @@
 //! every reason with its weight, and whom to ask next. Node IDs are printed by their short names.
 
 use super::world::World;
-use redis_sidecar::model::decision::{Action, Decision, Role};
+use redis_sidecar::model::decision::{Action, Decision, Role, Start};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{Stage, VolumeNote};
 use redis_sidecar::model::reason::Weight;
@@ -26,6 +26,11 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             Weight::Warns => "warns",
         };
         writeln!(out, "{weight}: {reason}").expect("written");
+    }
+    match &decision.start {
+        Start::May => {}
+        Start::Wait(why) => writeln!(out, "start: not yet: {why}").expect("written"),
+        Start::Hold(why) => writeln!(out, "start: never so: {why}").expect("written"),
     }
     if !decision.ask.is_empty() {
         let asked: Vec<String> = decision

@@ -1,11 +1,13 @@
 //! What a scenario's steps say, kept from step to step, and the observation that it makes.
 
+mod files;
 mod own_redis;
 
 pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
 use redis_sidecar::model::observation::{
     ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal, Silence,
@@ -30,6 +32,7 @@ pub(crate) struct World {
     table: Vec<Vec<String>>,
     dns: PeersSeen,
     file: NodesFile,
+    kept: KeptConf,
     volume_error: Option<String>,
     refusals: Vec<Refusal>,
 }
@@ -102,6 +105,7 @@ impl World {
                 unknown: BTreeSet::new(),
             },
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             volume_error: None,
             refusals: Vec::new(),
             policy,
@@ -133,6 +137,7 @@ impl World {
                 Ok(())
             }
             "file" => self.read_file(rest),
+            "kept" => self.read_kept(rest),
             "refused" => {
                 let all = rest.join(" ");
                 let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
@@ -170,6 +175,7 @@ impl World {
             now: Moment(self.now),
             own,
             file: self.file.clone(),
+            kept: self.kept.clone(),
             dns: self.dns.clone(),
             answers: self.answers.clone(),
             volume: self.volume.clone(),
@@ -301,24 +307,6 @@ impl World {
                 }
                 Volume::Says(note)
             }
-        };
-        Ok(())
-    }
-
-    fn read_file(&mut self, words: &[&str]) -> Result<(), String> {
-        self.file = match words {
-            ["missing"] => NodesFile::Missing,
-            ["unreadable"] => NodesFile::Unreadable("Permission denied".to_owned()),
-            ["torn"] => NodesFile::Torn("no final `vars` line".to_owned()),
-            [id] => {
-                let line = self.cluster_nodes(&[(*id).to_owned(), "me,master".to_owned()]);
-                NodesFile::Read(NodesConf {
-                    table: line.parse().map_err(|_| "no table")?,
-                    current_epoch: 0,
-                    last_vote_epoch: 0,
-                })
-            }
-            _ => return Err("takes one word".to_owned()),
         };
         Ok(())
     }

@@ -160,6 +160,7 @@ fn look(world: &mut World, pod: usize) {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
         own,
         file,
+        kept: world.pods[pod].disk.kept(),
         dns,
         answers: BTreeMap::new(),
         volume,
@@ -178,7 +179,7 @@ fn look(world: &mut World, pod: usize) {
 fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     let p = &world.pods[pod];
     let Some(node) = &p.node else {
-        return OwnRedis::Silent(Silence::Unreachable("connection refused".to_owned()));
+        return OwnRedis::Silent(Silence::Refused("connection refused".to_owned()));
     };
     if p.redis_frozen_until > world.now {
         return OwnRedis::Silent(Silence::TimedOut);
@@ -237,7 +238,7 @@ fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, 
     let mut ms = 3;
     let same = p.cluster == world.pods[pod].cluster;
     let redis = match &p.node {
-        None => PeerRedis::Silent(Silence::Unreachable("connection refused".to_owned())),
+        None => PeerRedis::Silent(Silence::Refused("connection refused".to_owned())),
         Some(_) if p.redis_frozen_until > world.now => {
             ms = DEADLINE_MS;
             PeerRedis::Silent(Silence::TimedOut)
@@ -335,6 +336,16 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
     super::invariants::ordered(world, pod, action);
     if let Action::Remember(note) = action {
         world.pods[pod].disk.note = Some(note.clone());
+        return true;
+    }
+    let p = &mut world.pods[pod];
+    match (action, &p.node) {
+        (Action::KeepConf(conf), Some(node)) => p.disk.keep(conf, node),
+        // A Redis that has started meanwhile has changed nodes.conf.
+        (Action::RestoreConf { conf, .. }, None) => drop(p.disk.restore(conf)),
+        _ => {}
+    }
+    if !action.writes_to_redis() {
         return true;
     }
     let process = world.process(pod);
