@@ -6,6 +6,7 @@ use crate::model::observation::Refusal;
 use crate::redis_link::{Write, WriteLink};
 use crate::volume::NoteFile;
 use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 
 /// What came of one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +27,17 @@ pub struct Files {
     pub note: NoteFile,
     /// Its copies of nodes.conf.
     pub conf: ConfCopies,
+    /// What this node went through.
+    pub history: HistoryFile,
 }
 
 /// Carries one action out.
-pub async fn carry_out(action: &Action, link: &mut WriteLink, files: &Files) -> Outcome {
+pub async fn carry_out(action: &Action, link: &mut WriteLink, files: &mut Files) -> Outcome {
     let written = match action {
         Action::Remember(note) => Some(files.note.write(note)),
         Action::KeepConf(conf) => Some(files.conf.keep(conf)),
         Action::RestoreConf { conf, over } => Some(files.conf.restore(conf, over)),
+        Action::Record(events) => Some(files.history.record(events)),
         _ => None,
     };
     match written {
@@ -117,7 +121,10 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
             all
         }
         Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
-        Action::Remember(_) | Action::KeepConf(_) | Action::RestoreConf { .. } => Vec::new(),
+        Action::Remember(_)
+        | Action::KeepConf(_)
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::decide::policy::Policy;
 use crate::model::decision::{Action, Decision, Planned};
 use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
 use crate::model::observation::{Observation, OwnRedis, Refusal, Silence};
-use crate::model::time::Moment;
+use crate::model::time::{Moment, WallTime};
 use crate::observe::doubted_peers::DoubtedPeers;
 use crate::observe::folder_watch::FolderWatch;
 use crate::observe::peer_watch::PeerWatch;
@@ -22,6 +22,7 @@ use crate::publish::status::Status;
 use crate::redis_link::{CredentialStore, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
 use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +68,7 @@ struct Last {
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
     conf_error: Option<String>,
+    history_error: Option<String>,
     logged: String,
     dry_logged: BTreeSet<String>,
 }
@@ -77,6 +79,7 @@ impl Last {
         match action {
             Action::Remember(_) => Some(&mut self.volume_error),
             Action::KeepConf(_) | Action::RestoreConf { .. } => Some(&mut self.conf_error),
+            Action::Record(_) => Some(&mut self.history_error),
             _ => None,
         }
     }
@@ -122,6 +125,7 @@ impl ControlLoop {
             files: Files {
                 note: NoteFile::new(&config.data_dir),
                 conf: ConfCopies::new(&config.data_dir, &config.nodes_conf),
+                history: HistoryFile::read(&config.data_dir),
             },
             last: Last::default(),
             outlets,
@@ -158,6 +162,7 @@ impl ControlLoop {
         let seen = self.observe(woken_by_file).await;
         let (memory, decision) = decide(&self.policy, &self.memory, &seen);
         self.memory = memory;
+        self.files.history.add(&decision.events);
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
         self.log_changes(&decision);
@@ -200,6 +205,7 @@ impl ControlLoop {
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
         Observation {
             now,
+            wall: WallTime(jiff::Timestamp::now().as_millisecond()),
             own,
             file: nodes_conf::read(&self.config.nodes_conf),
             kept,
@@ -207,6 +213,7 @@ impl ControlLoop {
             answers,
             volume: self.files.note.read(),
             volume_error: self.last.volume_error.clone(),
+            history: self.files.history.seen(self.last.history_error.as_ref()),
             refusals: self
                 .last
                 .refusals
@@ -236,8 +243,9 @@ impl ControlLoop {
     }
 
     fn publish(&self, seen: &Observation, decision: &Decision) {
-        let status = Arc::new(snapshot::status(&self.config, seen, decision));
-        self.outlets.publisher.send_replace(status);
+        let mut status = snapshot::status(&self.config, seen, decision);
+        status.history = self.files.history.all();
+        self.outlets.publisher.send_replace(Arc::new(status));
     }
 
     fn count(&self, action: &Action, outcome: &Outcome) {
@@ -285,7 +293,7 @@ impl ControlLoop {
                 }
                 continue;
             }
-            let outcome = act::carry_out(action, &mut self.write, &self.files).await;
+            let outcome = act::carry_out(action, &mut self.write, &mut self.files).await;
             self.count(action, &outcome);
             let now = self.now();
             match outcome {

@@ -8,6 +8,7 @@
 
 pub mod adopt;
 pub mod announce;
+pub mod chronicle;
 pub mod disarm;
 pub mod doubts;
 pub mod form;
@@ -54,6 +55,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     readiness::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);
     doubts::rule(&scene, &mut plan);
+    chronicle::rule(&scene, &mut plan);
 
     plan.conclude(&scene)
 }

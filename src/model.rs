@@ -3,6 +3,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod decision;
+pub mod history;
 pub mod identity;
 pub mod info;
 pub mod kept_conf;

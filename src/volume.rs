@@ -1,6 +1,7 @@
 //! The agent's own files beside the data: read every round, written whole and atomically.
 
 pub mod conf_copies;
+pub mod history_file;
 
 use crate::model::observation::{Volume, VolumeNote};
 use std::io::{ErrorKind, Write};

@@ -10,6 +10,7 @@ use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::decision::Action;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::kept_conf::KeptConf;
@@ -20,7 +21,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -228,6 +229,8 @@ impl Crowd {
         let others = here.map(|k| (k, vec![ip(k)]));
         Observation {
             now,
+            wall: WallTime::default(),
+            history: HistorySeen::default(),
             own: OwnRedis::Up(Box::new(own)),
             file: NodesFile::Missing,
             kept: KeptConf::default(),

@@ -223,6 +223,7 @@ fn check(
                     "S8: whose volume?"
                 );
             }
+            Action::Record(events) => prop_assert!(!events.is_empty(), "nothing to record"),
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");
             }

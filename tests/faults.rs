@@ -26,6 +26,8 @@ mod foreign;
 mod forming;
 #[path = "faults/healing.rs"]
 mod healing;
+#[path = "faults/history.rs"]
+mod history;
 #[path = "faults/identity.rs"]
 mod identity;
 #[path = "faults/killed.rs"]

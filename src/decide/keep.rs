@@ -15,6 +15,14 @@ const GAP: Duration = Duration::from_secs(2);
 
 /// Orders a copy where the newest one is not of what nodes.conf says now.
 pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
+    let Some(conf) = worth_keeping(scene) else {
+        return;
+    };
+    let newest = scene.seen.kept.copies.first();
+    let kept = matches!(newest, Some(NodesFile::Read(copy)) if copy.matter() == conf.matter());
+    if kept {
+        return;
+    }
     if let Some(why) = &scene.seen.kept.error
         && scene.seen.volume_error.is_none()
     {
@@ -23,19 +31,12 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             format!("a copy of nodes.conf cannot be kept beside the data: {why}"),
         );
     }
-    let Some(conf) = worth_keeping(scene) else {
-        return;
-    };
-    let newest = scene.seen.kept.copies.first();
-    let kept = matches!(newest, Some(NodesFile::Read(copy)) if copy.matter() == conf.matter());
-    if !kept {
-        plan.act(
-            "keep nodes.conf".to_owned(),
-            GAP,
-            Action::KeepConf(conf.clone()),
-            "nodes.conf has changed",
-        );
-    }
+    plan.act(
+        "keep nodes.conf".to_owned(),
+        GAP,
+        Action::KeepConf(conf.clone()),
+        "nodes.conf has changed",
+    );
 }
 
 fn worth_keeping<'a>(scene: &Scene<'a>) -> Option<&'a NodesConf> {

@@ -4,6 +4,7 @@
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
 use crate::model::decision::{Action, Decision, Planned, Start};
+use crate::model::history::Event;
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
 use crate::model::time::Moment;
@@ -43,6 +44,8 @@ pub struct Plan {
     ask_missing: bool,
     hurry: bool,
     start: Start,
+    happened: Vec<(&'static str, String)>,
+    events: Vec<Event>,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -67,6 +70,8 @@ impl Plan {
             ask_missing: false,
             hurry: false,
             start: Start::May,
+            happened: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -138,7 +143,8 @@ impl Plan {
             | Action::RestoreNodeTimeout(_)
             | Action::Remember(_)
             | Action::KeepConf(_)
-            | Action::RestoreConf { .. } => return Ok(None),
+            | Action::RestoreConf { .. }
+            | Action::Record(_) => return Ok(None),
         };
         at.map(|at| Some(at + FRESH)).ok_or(Unproved)
     }
@@ -209,6 +215,21 @@ impl Plan {
         self.hurry = true;
     }
 
+    /// Something that the history should tell, as its name in kebab case and a sentence.
+    pub fn happened(&mut self, event: &'static str, detail: impl Into<String>) {
+        self.happened.push((event, detail.into()));
+    }
+
+    /// What rules have told so.
+    pub(super) fn take_happened(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// What goes into the history.
+    pub(super) fn tell(&mut self, events: Vec<Event>) {
+        self.events = events;
+    }
+
     /// Whether Redis may start, as far as nodes.conf goes.
     pub fn start(&mut self, start: Start) {
         self.start = start;
@@ -240,6 +261,7 @@ impl Plan {
             ask: self.ask,
             ask_missing: self.ask_missing,
             start: self.start,
+            events: self.events,
             view: super::view::view(scene),
         };
         (self.memory, decision)
@@ -260,7 +282,8 @@ impl Plan {
         }
     }
 
-    fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
+    /// The findings up to now, with their weights.
+    pub(super) fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
         self.findings
             .iter()
             .map(|finding| finding.judged(scene))

@@ -47,7 +47,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         OwnRedis::Silent(why) => matches!(why, Silence::Refused(_)),
     };
     let Some(damage) = damage(scene) else {
-        plan.memory_mut().conf_lost_since = None;
+        if plan.memory_mut().conf_lost_since.take().is_some()
+            && let NodesFile::Read(conf) = &scene.seen.file
+            && let Some(me) = conf.table.myself()
+        {
+            let told = format!("nodes.conf of node {} is whole again", me.id);
+            plan.happened("nodes-conf-repaired", told);
+        }
         return before_a_start(scene, plan);
     };
     if !refused {

@@ -1,5 +1,6 @@
 //! What a round decided: actions as data, reasons in words, and what to look at next.
 
+use crate::model::history::Event;
 use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodesConf};
 use crate::model::observation::{NodesFile, Stage, VolumeNote};
@@ -31,6 +32,8 @@ pub struct Decision {
     pub start: Start,
     /// What is told about this node.
     pub view: View,
+    /// What has happened to this node, as far as this round saw it first.
+    pub events: Vec<Event>,
     /// When to look again if nothing wakes the agent earlier.
     pub next_round_in: Duration,
 }
@@ -180,6 +183,8 @@ pub enum Action {
         /// What it was found to be.
         over: NodesFile,
     },
+    /// Write these events to the history on the volume.
+    Record(Vec<Event>),
 }
 
 /// What has a Redis judge the cluster's state at once, and otherwise changes nothing.
@@ -207,6 +212,7 @@ impl Action {
             Action::Remember(_) => "remember",
             Action::KeepConf(_) => "keep-nodes-conf",
             Action::RestoreConf { .. } => "restore-nodes-conf",
+            Action::Record(_) => "record",
         }
     }
 
@@ -214,7 +220,10 @@ impl Action {
     pub fn writes_to_redis(&self) -> bool {
         !matches!(
             self,
-            Action::Remember(_) | Action::KeepConf(_) | Action::RestoreConf { .. }
+            Action::Remember(_)
+                | Action::KeepConf(_)
+                | Action::RestoreConf { .. }
+                | Action::Record(_)
         )
     }
 }
@@ -249,6 +258,10 @@ impl fmt::Display for Action {
                 f.write_str("restore nodes.conf")?;
                 let me = conf.table.myself();
                 me.map_or(Ok(()), |me| write!(f, " of node {}", me.id))
+            }
+            Action::Record(events) => {
+                let names: Vec<&str> = events.iter().map(|e| e.event.as_str()).collect();
+                write!(f, "record {}", names.join(", "))
             }
             Action::Remember(note) => write!(
                 f,

@@ -1,13 +1,14 @@
 //! What one round saw. Values only: what is not known is said to be unknown, with the reason, and
 //! nothing here says what it means.
 
+use crate::model::history::HistorySeen;
 use crate::model::identity::NodeId;
 use crate::model::info::{ServerFacts, Version};
 use crate::model::kept_conf::KeptConf;
 use crate::model::node_table::{NodeTable, NodesConf};
 use crate::model::peers::PeersSeen;
 use crate::model::slots::SlotSet;
-use crate::model::time::Moment;
+use crate::model::time::{Moment, WallTime};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +19,8 @@ use std::net::SocketAddr;
 pub struct Observation {
     /// When the round began.
     pub now: Moment,
+    /// The same as the time of day, to be told.
+    pub wall: WallTime,
     /// This pod's Redis.
     pub own: OwnRedis,
     /// nodes.conf on the volume.
@@ -32,6 +35,8 @@ pub struct Observation {
     pub volume: Volume,
     /// Why the last attempt to write to the volume failed.
     pub volume_error: Option<String>,
+    /// What this node is known to have gone through.
+    pub history: HistorySeen,
     /// What Redis answered to the last round's commands where it refused them.
     pub refusals: Vec<Refusal>,
 }

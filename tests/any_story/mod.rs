@@ -5,6 +5,7 @@ mod files;
 
 use proptest::prelude::*;
 use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
@@ -14,7 +15,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -377,6 +378,8 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
                 .collect();
             let seen = Observation {
                 now: Moment(0),
+                wall: WallTime::default(),
+                history: HistorySeen::default(),
                 own,
                 file,
                 kept,

@@ -16,7 +16,8 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
     let next = decision.next_round_in.as_millis();
     let role = role(decision);
     writeln!(out, "{ready}, {stage}, {role}; next round in {next} ms").expect("written");
-    for planned in &decision.actions {
+    let told = |action: &Action| world.history.is_some() || !matches!(action, Action::Record(_));
+    for planned in decision.actions.iter().filter(|p| told(&p.action)) {
         let action = action(&planned.action);
         writeln!(out, "do: {action}  <- {}", planned.evidence).expect("written");
     }
@@ -26,6 +27,9 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             Weight::Warns => "warns",
         };
         writeln!(out, "{weight}: {reason}").expect("written");
+    }
+    for event in decision.events.iter().filter(|_| world.history.is_some()) {
+        writeln!(out, "history: {}: {}", event.event, event.detail).expect("written");
     }
     match &decision.start {
         Start::May => {}

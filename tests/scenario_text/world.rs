@@ -5,6 +5,7 @@ mod own_redis;
 
 pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
 use redis_sidecar::model::kept_conf::KeptConf;
@@ -15,7 +16,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,6 +35,8 @@ pub(crate) struct World {
     file: NodesFile,
     kept: KeptConf,
     volume_error: Option<String>,
+    /// Where the scenario is about it.
+    pub(crate) history: Option<HistorySeen>,
     refusals: Vec<Refusal>,
 }
 
@@ -107,6 +110,7 @@ impl World {
             file: NodesFile::Missing,
             kept: KeptConf::default(),
             volume_error: None,
+            history: None,
             refusals: Vec::new(),
             policy,
         })
@@ -138,6 +142,13 @@ impl World {
             }
             "file" => self.read_file(rest),
             "kept" => self.read_kept(rest),
+            "history" => {
+                self.history = Some(HistorySeen {
+                    error: (!rest.is_empty()).then(|| rest.join(" ")),
+                    ..self.history.take().unwrap_or_default()
+                });
+                Ok(())
+            }
             "refused" => {
                 let all = rest.join(" ");
                 let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
@@ -173,6 +184,7 @@ impl World {
         };
         Observation {
             now: Moment(self.now),
+            wall: WallTime(i64::try_from(self.now).unwrap_or(0)),
             own,
             file: self.file.clone(),
             kept: self.kept.clone(),
@@ -180,6 +192,7 @@ impl World {
             answers: self.answers.clone(),
             volume: self.volume.clone(),
             volume_error: self.volume_error.clone(),
+            history: self.history.clone().unwrap_or_default(),
             refusals: self.refusals.clone(),
         }
     }

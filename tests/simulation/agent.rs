@@ -8,12 +8,13 @@ use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::decision::{Action, Decision, Planned};
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
     Silence, Volume,
 };
 use redis_sidecar::model::peers::PeersSeen;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use redis_sidecar::observe::own_redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -160,6 +161,11 @@ fn look(world: &mut World, pod: usize) {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
         own,
         file,
+        wall: WallTime(world.wall(pod)),
+        history: HistorySeen {
+            last: world.pods[pod].disk.stood.clone(),
+            ..HistorySeen::default()
+        },
         kept: world.pods[pod].disk.kept(),
         dns,
         answers: BTreeMap::new(),
@@ -283,9 +289,13 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
     let (memory, decision) = decide(&agent.policy, &agent.memory, seen);
     agent.memory = memory;
     let actions = decision.actions.clone();
+    let stands = decision.events.last().map(|event| event.after.clone());
     let told = agent.decision.as_ref().map(said) != Some(said(&decision));
     let line = told.then(|| said(&decision));
     agent.decision = Some(decision);
+    if stands.is_some() {
+        world.pods[pod].disk.stood = stands;
+    }
     if let Some(line) = line {
         world.tell(|world| format!("{} says: {line}", world.pod_name(pod)));
     }

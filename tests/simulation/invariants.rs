@@ -230,7 +230,8 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         | Action::RestoreNodeTimeout(_)
         | Action::Remember(_)
         | Action::KeepConf(_)
-        | Action::RestoreConf { .. } => None,
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => None,
     };
     let found = found
         .or_else(|| s9_foreign(world, pod, action))

@@ -2,6 +2,7 @@
 
 use super::{Election, Keys, Node, Rec, bus::random_id};
 use crate::world::Layout;
+use redis_sidecar::model::history::Standing;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::kept_conf::{DataOnVolume, KeptConf};
 use redis_sidecar::model::node_table::NodesConf;
@@ -19,6 +20,8 @@ pub(crate) struct Disk {
     pub(crate) note: Option<VolumeNote>,
     /// The agent's copies of nodes.conf, the newest first: as text, and what is in them.
     copies: Vec<(NodesConf, Conf)>,
+    /// How the node stood after the last event of its history.
+    pub(crate) stood: Option<Standing>,
 }
 
 /// nodes.conf.
