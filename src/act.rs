@@ -5,6 +5,8 @@ use crate::model::decision::{Action, Nudge};
 use crate::model::observation::Refusal;
 use crate::redis_link::{HandOverLink, LinkError, ServerErrorText, Write, WriteLink};
 use crate::volume::NoteFile;
+use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 
 /// What came of one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +21,29 @@ pub enum Outcome {
     NotWritten(String),
 }
 
+/// The agent's files on the volume.
+pub struct Files {
+    /// Its note.
+    pub note: NoteFile,
+    /// Its copies of nodes.conf.
+    pub conf: ConfCopies,
+    /// What this node went through.
+    pub history: HistoryFile,
+}
+
 /// Carries one action out.
-pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -> Outcome {
-    if let Action::Remember(note) = action {
-        return match file.write(note) {
-            Ok(()) => Outcome::Done,
-            Err(error) => Outcome::NotWritten(error.to_string()),
-        };
+pub async fn carry_out(action: &Action, link: &mut WriteLink, files: &mut Files) -> Outcome {
+    let written = match action {
+        Action::Remember(note) => Some(files.note.write(note)),
+        Action::KeepConf(conf) => Some(files.conf.keep(conf)),
+        Action::RestoreConf { conf, over } => Some(files.conf.restore(conf, over)),
+        Action::Record(events) => Some(files.history.record(events)),
+        _ => None,
+    };
+    match written {
+        Some(Ok(())) => return Outcome::Done,
+        Some(Err(error)) => return Outcome::NotWritten(error.to_string()),
+        None => {}
     }
     let commands = commands(action);
     let sent = match action {
@@ -118,7 +136,11 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
         }
         Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
         // To the own Redis, nothing: see `hand_over`.
-        Action::HandOver { .. } | Action::Remember(_) => Vec::new(),
+        Action::HandOver { .. }
+        | Action::Remember(_)
+        | Action::KeepConf(_)
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => Vec::new(),
     }
 }
 

@@ -1,14 +1,15 @@
 //! The one loop: wake up, observe, decide, act, publish. It alone reads a clock, keeps the order
 //! and the deadlines, and logs what changed. A wake-up carries no facts; it only starts a round.
 
-use crate::act::{self, Outcome};
+use crate::act::{self, Files, Outcome};
 use crate::config::Config;
 use crate::decide::decide;
 use crate::decide::memory::Memory;
 use crate::decide::policy::Policy;
 use crate::model::decision::{Action, Decision, Planned};
-use crate::model::observation::{Observation, OwnRedis, Refusal};
-use crate::model::time::Moment;
+use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
+use crate::model::observation::{Observation, OwnRedis, Refusal, Silence};
+use crate::model::time::{Moment, WallTime};
 use crate::observe::doubted_peers::DoubtedPeers;
 use crate::observe::folder_watch::FolderWatch;
 use crate::observe::peer_watch::PeerWatch;
@@ -21,6 +22,8 @@ use crate::publish::snapshot;
 use crate::publish::status::Status;
 use crate::redis_link::{CredentialStore, HandOverLink, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
+use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,13 +54,14 @@ pub struct ControlLoop {
     policy: Policy,
     memory: Memory,
     started: Instant,
+    before_redis: bool,
     credentials: CredentialStore,
     read: ReadLink,
     write: WriteLink,
     peers: PeerWatch,
     doubted: DoubtedPeers,
     watch: FolderWatch,
-    note: NoteFile,
+    files: Files,
     last: Last,
     outlets: Outlets,
 }
@@ -69,8 +73,22 @@ struct Last {
     was_replica: bool,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
+    conf_error: Option<String>,
+    history_error: Option<String>,
     logged: String,
     dry_logged: BTreeSet<String>,
+}
+
+impl Last {
+    /// Why the file of this action could not be written last time.
+    fn error_of(&mut self, action: &Action) -> Option<&mut Option<String>> {
+        match action {
+            Action::Remember(_) => Some(&mut self.volume_error),
+            Action::KeepConf(_) | Action::RestoreConf { .. } => Some(&mut self.conf_error),
+            Action::Record(_) => Some(&mut self.history_error),
+            _ => None,
+        }
+    }
 }
 
 /// Where the loop's results go.
@@ -105,13 +123,18 @@ impl ControlLoop {
             policy: Policy::from(&config),
             memory: Memory::default(),
             started: clock(),
+            before_redis: false,
             read: ReadLink::new(host, port, OWN_REDIS, current.clone()),
             write: WriteLink::new(host, port, OWN_REDIS, current),
             credentials,
             peers: PeerWatch::new(PeerFinder::new(config.dns_server, &names, DNS_TIMEOUT)?),
             doubted: DoubtedPeers::new(config.http_addr.port()),
             watch: FolderWatch::new(&config.nodes_conf),
-            note: NoteFile::new(&config.data_dir),
+            files: Files {
+                note: NoteFile::new(&config.data_dir),
+                conf: ConfCopies::new(&config.data_dir, &config.nodes_conf),
+                history: HistoryFile::read(&config.data_dir),
+            },
             last: Last::default(),
             outlets,
             config,
@@ -148,6 +171,7 @@ impl ControlLoop {
         let seen = self.observe(woken_by_file).await;
         let (memory, decision) = decide(&self.policy, &self.memory, &seen);
         self.memory = memory;
+        self.files.history.add(&decision.events);
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
         self.outlets.desk.answer(&decision.answers);
@@ -185,18 +209,21 @@ impl ControlLoop {
             self.doubted.ask(&ask, &credentials, now),
         );
         self.last.was_replica = matches!(&own, OwnRedis::Up(own) if own.server.replica.is_some());
+        let kept = self.kept(&own);
         self.last
             .refusals
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
         Observation {
             now,
-            unix_ms: unix_ms(),
+            wall: WallTime(jiff::Timestamp::now().as_millisecond()),
             own,
             file: nodes_conf::read(&self.config.nodes_conf),
+            kept,
             dns,
             answers,
-            volume: self.note.read(),
+            volume: self.files.note.read(),
             volume_error: self.last.volume_error.clone(),
+            history: self.files.history.seen(self.last.history_error.as_ref()),
             refusals: self
                 .last
                 .refusals
@@ -207,9 +234,29 @@ impl ControlLoop {
         }
     }
 
+    /// The copies of nodes.conf, and what only a Redis that is down has anybody ask.
+    fn kept(&mut self, own: &OwnRedis) -> KeptConf {
+        let down = matches!(own, OwnRedis::Silent(Silence::Refused(_)));
+        KeptConf {
+            copies: self.files.conf.read(),
+            error: self.last.conf_error.clone(),
+            lock: if down && self.before_redis {
+                self.files.conf.lock()
+            } else {
+                ConfLock::NotTried
+            },
+            data: if down {
+                self.files.conf.data()
+            } else {
+                DataOnVolume::Unknown
+            },
+        }
+    }
+
     fn publish(&self, seen: &Observation, decision: &Decision) {
-        let status = Arc::new(snapshot::status(&self.config, seen, decision));
-        self.outlets.publisher.send_replace(status);
+        let mut status = snapshot::status(&self.config, seen, decision);
+        status.history = self.files.history.all();
+        self.outlets.publisher.send_replace(Arc::new(status));
     }
 
     fn count(&self, action: &Action, outcome: &Outcome) {
@@ -265,15 +312,15 @@ impl ControlLoop {
                     let link = HandOverLink::new(*socket, PEER_REDIS, credentials);
                     act::hand_over(action, &replica.to_string(), link).await
                 }
-                _ => act::carry_out(action, &mut self.write, &self.note).await,
+                _ => act::carry_out(action, &mut self.write, &mut self.files).await,
             };
             self.count(action, &outcome);
             let now = self.now();
             match outcome {
                 Outcome::Done => {
                     tracing::info!(action = action.name(), evidence, "{action}");
-                    if matches!(action, Action::Remember(_)) {
-                        self.last.volume_error = None;
+                    if let Some(error) = self.last.error_of(action) {
+                        *error = None;
                     }
                 }
                 Outcome::Refused(refusal) => {
@@ -287,7 +334,8 @@ impl ControlLoop {
                     }
                 }
                 Outcome::NotWritten(error) => {
-                    if self.last.volume_error.as_ref() != Some(&error) {
+                    let last = self.last.error_of(action);
+                    if last.as_ref().is_none_or(|l| l.as_ref() != Some(&error)) {
                         tracing::warn!(
                             action = action.name(),
                             evidence,
@@ -295,7 +343,9 @@ impl ControlLoop {
                             "could not {action}"
                         );
                     }
-                    self.last.volume_error = Some(error);
+                    if let Some(last) = last {
+                        *last = Some(error);
+                    }
                 }
                 Outcome::NoAnswer(error) => {
                     tracing::warn!(
@@ -330,17 +380,7 @@ fn clock() -> Instant {
     Instant::now()
 }
 
-/// The wall clock, for what has to outlive this agent; before 1970 it stands.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this is the one place that reads a clock"
-)]
-fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
+mod before_redis;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 
 pub mod adopt;
 pub mod announce;
+pub mod chronicle;
 pub mod disarm;
 pub mod doubts;
 pub mod form;
@@ -17,6 +18,7 @@ pub mod hasten;
 pub mod heal;
 pub mod invite;
 pub mod join;
+pub mod keep;
 pub mod memory;
 pub mod pause;
 pub mod placement;
@@ -24,6 +26,7 @@ pub mod plan;
 pub mod policy;
 pub mod readiness;
 pub mod remember;
+pub mod repair;
 pub mod scene;
 pub mod view;
 
@@ -41,6 +44,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     let mut plan = Plan::new(&memory, seen.now, policy.me.ordinal);
 
     pause::rule(&scene, &mut plan);
+    repair::rule(&scene, &mut plan);
     announce::rule(&scene, &mut plan);
     hasten::rule(&scene, &mut plan);
     disarm::rule(&scene, &mut plan);
@@ -50,11 +54,13 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
         form::rule(&scene, cleared, &mut plan);
         join::rule(&scene, cleared, &mut plan);
         invite::rule(&scene, cleared, &mut plan);
+        keep::rule(&scene, cleared, &mut plan);
     }
     handoff::rule(&scene, cleared.as_ref(), &mut plan);
     readiness::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);
     doubts::rule(&scene, &mut plan);
+    chronicle::rule(&scene, &mut plan);
 
     plan.conclude(&scene)
 }

@@ -1,5 +1,6 @@
-//! The command line: a command for the agent that runs (`operate::cli`); or the agent itself: reads
-//! the configuration, takes the port, runs until it is told to stop. One thread does it all.
+//! The command line: a command for the agent that runs (`operate::cli`); `init`, which looks after
+//! nodes.conf until Redis may start; or the agent itself: reads the configuration, takes the port, runs
+//! until it is told to stop. One thread does it all.
 
 use redis_sidecar::config::{Config, Stop, Surroundings};
 use redis_sidecar::control_loop::{ControlLoop, Outlets};
@@ -18,11 +19,17 @@ use tokio::sync::watch;
 /// What a service exits with when it cannot start for a reason outside its configuration
 /// (`EX_OSERR` in sysexits.h).
 const EX_OSERR: u8 = 71;
+/// What `init` exits with when Redis may not start yet (`EX_TEMPFAIL`).
+const EX_TEMPFAIL: u8 = 75;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
     if cli::is_command(&args) {
         return ExitCode::from(cli::run(&args));
+    }
+    let before_redis = args.get(1).is_some_and(|word| word == "init");
+    if before_redis {
+        args.remove(1);
     }
     let config = match Config::load(args, Surroundings::of_process()) {
         Ok(config) => config,
@@ -35,6 +42,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
+        Ok(runtime) if before_redis => match runtime.block_on(init(config)) {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::error!("Redis is not started: {why}");
+                return ExitCode::from(EX_TEMPFAIL);
+            }
+        },
         Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => Err(format!("cannot start the runtime: {error}")),
     };
@@ -50,6 +64,25 @@ fn main() -> ExitCode {
 fn refuse(stop: &Stop) -> ExitCode {
     stop.print();
     ExitCode::from(stop.exit_code())
+}
+
+/// Needs no port, and no Redis; the same settings as the agent's.
+async fn init(config: Config) -> Result<(), String> {
+    tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(), "init");
+    let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
+    let outlets = Outlets {
+        publisher,
+        heartbeat: Heartbeat::new(),
+        counters: Counters::new(),
+        desk: Desk::new(),
+    };
+    let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
+    let stopping =
+        shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;
+    tokio::select! {
+        done = control_loop.before_redis() => done,
+        () = stopping.asked() => Err("init was told to stop".to_owned()),
+    }
 }
 
 /// HTTP first, so that a port that is taken stops the start before anything is written; then the

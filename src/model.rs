@@ -4,8 +4,10 @@
 
 pub mod asked;
 pub mod decision;
+pub mod history;
 pub mod identity;
 pub mod info;
+pub mod kept_conf;
 pub mod node_table;
 pub mod observation;
 pub mod peers;

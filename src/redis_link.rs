@@ -37,7 +37,10 @@ pub struct LinkTimeouts {
 /// Why an exchange had no answers. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LinkError {
-    /// Nothing listens there, there is no route, or the name does not resolve.
+    /// Nothing listens there.
+    #[error("no connection to Redis: {0}")]
+    Refused(String),
+    /// There is no route, or the name does not resolve.
     #[error("no connection to Redis: {0}")]
     Unreachable(String),
     /// No connection, or no complete answer, within the deadline.
@@ -369,6 +372,7 @@ fn link_error(error: &RedisError, waiting_for: &'static str, after: Duration) ->
     }
     match error.kind() {
         ErrorKind::AuthenticationFailed => LinkError::Auth(error.to_string()),
+        _ if error.is_connection_refusal() => LinkError::Refused(error.to_string()),
         _ => LinkError::Broken(error.to_string()),
     }
 }

@@ -11,8 +11,10 @@ use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::asked::Asked;
 use redis_sidecar::model::decision::Action;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts,
@@ -20,7 +22,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -174,6 +176,7 @@ impl Crowd {
             slots: it.slots.clone(),
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
+            hears: BTreeSet::new(),
             keys: 0,
             replica: None,
         };
@@ -230,9 +233,11 @@ impl Crowd {
         let others = here.map(|k| (k, vec![ip(k)]));
         Observation {
             now,
-            unix_ms: now.0,
+            wall: WallTime::default(),
+            history: HistorySeen::default(),
             own: OwnRedis::Up(Box::new(own)),
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             dns: PeersSeen {
                 answer: DnsAnswer::Answered,
                 addresses: others.collect(),

@@ -13,7 +13,8 @@ use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::asked::PauseAsked;
 use redis_sidecar::model::decision::{Action, Decision};
 use redis_sidecar::model::observation::{
-    Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Stage, Volume,
+    NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis,
+    Silence, Stage, Volume,
 };
 use redis_sidecar::model::reason::Weight;
 use redis_sidecar::model::slots::SlotSet;
@@ -244,6 +245,33 @@ fn check(
                 prop_assert_eq!(own.table.myself().unwrap().master, Some(*master));
             }
             Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
+            Action::KeepConf(conf) => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("S8: a copy beside a silent Redis"));
+                };
+                prop_assert_eq!(&NodesFile::Read(conf.clone()), &seen.file);
+                let ids = [&conf.table, &own.table].map(|table| table.myself().map(|me| me.id));
+                prop_assert!(ids[0].is_some() && ids[0] == ids[1], "S8: not this node's");
+            }
+            Action::RestoreConf { conf, over } => {
+                let down = matches!(&seen.own, OwnRedis::Silent(Silence::Refused(_)));
+                prop_assert!(down, "S8: Redis is not known to be down");
+                prop_assert_eq!(over, &seen.file);
+                let id = conf.table.myself().map(|me| me.id);
+                prop_assert!(id.is_some(), "S8: a copy of nobody");
+                let lives = answers.values().any(|answer| match &answer.redis {
+                    PeerRedis::Up(facts) => {
+                        Some(facts.id) == id || facts.hears.contains(&id.unwrap())
+                    }
+                    PeerRedis::Silent(_) => false,
+                });
+                prop_assert!(!lives, "S8: its node lives elsewhere");
+                prop_assert!(
+                    !matches!(seen.volume, Volume::Unreadable(_)),
+                    "S8: whose volume?"
+                );
+            }
+            Action::Record(events) => prop_assert!(!events.is_empty(), "nothing to record"),
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");
             }

@@ -28,12 +28,16 @@ mod forming;
 mod handoff;
 #[path = "faults/healing.rs"]
 mod healing;
+#[path = "faults/history.rs"]
+mod history;
 #[path = "faults/identity.rs"]
 mod identity;
 #[path = "faults/killed.rs"]
 mod killed;
 #[path = "faults/lifecycle.rs"]
 mod lifecycle;
+#[path = "faults/nodes_conf.rs"]
+mod nodes_conf;
 #[path = "faults/ordered.rs"]
 mod ordered;
 #[path = "faults/requests.rs"]

@@ -379,8 +379,8 @@ fn the_pod_keeps_to_the_restricted_security_standard() {
         "RuntimeDefault"
     );
     assert_eq!(context.fs_group, context.run_as_group);
-    let init = pod.init_containers.as_ref().unwrap();
-    for container in pod.containers.iter().chain(init) {
+    let inits = pod.init_containers.as_deref().unwrap_or_default();
+    for container in pod.containers.iter().chain(inits) {
         let context = container.security_context.as_ref().unwrap();
         assert_eq!(context.allow_privilege_escalation, Some(false));
         assert_eq!(context.read_only_root_filesystem, Some(true));
@@ -388,6 +388,49 @@ fn the_pod_keeps_to_the_restricted_security_standard() {
         let dropped = context.capabilities.as_ref().unwrap().drop.as_ref();
         assert_eq!(dropped.unwrap(), &["ALL"]);
     }
+}
+
+/// `init` must come to the same judgement as the sidecar, so it is told the same; and it needs the
+/// volume, to write to it. Nobody reaches it over a socket.
+#[test]
+fn init_is_told_what_the_sidecar_is_told() {
+    let own = [
+        "NODE_NAME",
+        "ZONE",
+        "HTTP_ADDR",
+        "READY_WHEN",
+        "LOG_FORMAT",
+        "SOCKET",
+    ];
+    let mut found = 0;
+    for (place, pod) in pods() {
+        let inits = pod.init_containers.as_deref().unwrap_or_default();
+        let init = inits.iter().find(|init| init.name == "nodes-conf");
+        let (Some(init), Some(sidecar)) = (init, container(&pod, SIDECAR)) else {
+            continue;
+        };
+        found += 1;
+        let wanted = env(sidecar).iter();
+        let wanted: Vec<_> = wanted.filter(|v| !own.contains(&v.name.as_str())).collect();
+        assert_eq!(env(init).iter().collect::<Vec<_>>(), wanted, "{place}");
+        let mounts = sidecar.volume_mounts.as_deref().unwrap_or_default();
+        for mount in mounts.iter().filter(|mount| mount.name != "sidecar") {
+            let its = init.volume_mounts.as_deref().unwrap_or_default();
+            assert!(its.contains(mount), "{place}: {}", mount.name);
+        }
+        if let Some(image) = &init.image {
+            assert_eq!(Some(image), sidecar.image.as_ref(), "{place}");
+            assert_eq!(
+                init.args.as_deref(),
+                Some(&["init".to_owned()][..]),
+                "{place}"
+            );
+        }
+    }
+    assert_eq!(
+        found, 3,
+        "the base, the password's and the patch for others"
+    );
 }
 
 #[test]

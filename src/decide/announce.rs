@@ -86,6 +86,8 @@ fn present_table<'a>(scene: &Scene<'a>) -> Option<&'a NodeTable> {
     match &scene.seen.file {
         _ if scene.own.is_some() => scene.table(),
         NodesFile::Read(file) => Some(&file.table),
-        NodesFile::Missing | NodesFile::Unreadable(_) | NodesFile::Torn(_) => None,
+        NodesFile::Missing | NodesFile::Empty | NodesFile::Unreadable(_) | NodesFile::Torn(_) => {
+            None
+        }
     }
 }

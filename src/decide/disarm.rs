@@ -41,7 +41,7 @@ fn nobody_there(scene: &Scene<'_>, socket: SocketAddr, why: &Silence) -> bool {
     let in_vain = scene.memory.in_vain.get(&socket).copied();
     let allowed = if scene.policy.many() { 2 } else { 0 };
     match why {
-        Silence::Unreachable(_) => true,
+        Silence::Refused(_) | Silence::Unreachable(_) => true,
         Silence::TimedOut => in_vain.unwrap_or(0) > allowed,
         _ => false,
     }

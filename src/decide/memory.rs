@@ -70,6 +70,12 @@ pub struct Memory {
     pub gate_run_id: Option<String>,
     /// Since when this node has not been a ready member, without a break.
     pub restless_since: Option<Moment>,
+    /// Since when an alarm is there that the history does not tell of, or the other way round.
+    pub alarms_changing: BTreeMap<String, Moment>,
+    /// Whether this node has had its part in the forming of a cluster.
+    pub has_formed: bool,
+    /// Since when nodes.conf has been damaged and Redis down, without a break.
+    pub conf_lost_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
     /// What has been done to hand this node's slots over.

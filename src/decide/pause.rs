@@ -36,7 +36,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if !known.read && !matches!(scene.seen.volume, Volume::Unreadable(_)) {
         known.read = true;
         let noted = scene.note().and_then(|note| note.paused);
-        let left = noted.map(|noted| left(noted, scene.seen.unix_ms));
+        let left = noted.map(|noted| left(noted, scene.seen.wall.unix_ms()));
         known.until = left.filter(|left| !left.is_zero()).map(|left| now + left);
     }
     let asked = scene.seen.asked.pause.as_ref();
@@ -52,7 +52,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         plan.pause();
         let message = format!(
             "a person has paused this sidecar: nothing is written to Redis until {}, for another {} s",
-            wall(scene.seen.unix_ms, until - now),
+            wall(scene.seen.wall.unix_ms(), until - now),
             (until - now).as_secs()
         );
         plan.warn(ReasonCode::Paused, message);
@@ -71,7 +71,7 @@ fn answer(scene: &Scene<'_>, plan: &mut Plan) -> Answer {
     let what = match until {
         Some(until) => format!(
             "paused until {}; `redis-sidecar resume` ends it earlier",
-            wall(scene.seen.unix_ms, until - now)
+            wall(scene.seen.wall.unix_ms(), until - now)
         ),
         None => "not paused".to_owned(),
     };
@@ -95,7 +95,7 @@ fn answer(scene: &Scene<'_>, plan: &mut Plan) -> Answer {
 /// What is to be on the volume: what is there, unless the wall clock has jumped since.
 pub fn wants_note(scene: &Scene<'_>, plan: &Plan, present: Option<Paused>) -> Option<Paused> {
     let until = plan.memory().pause.until?;
-    let now_ms = scene.seen.unix_ms;
+    let now_ms = scene.seen.wall.unix_ms();
     let left_ms = u64::try_from((until - scene.seen.now).as_millis()).unwrap_or(u64::MAX);
     let until_ms = now_ms.saturating_add(left_ms);
     let holds =

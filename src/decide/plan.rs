@@ -4,7 +4,8 @@
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
 use crate::model::asked::{Answer, Answers, RequestId};
-use crate::model::decision::{Action, Decision, Planned};
+use crate::model::decision::{Action, Decision, Planned, Start};
+use crate::model::history::Event;
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
 use crate::model::time::Moment;
@@ -43,6 +44,9 @@ pub struct Plan {
     hurry: bool,
     paused: bool,
     answers: Answers,
+    start: Start,
+    happened: Vec<(&'static str, String)>,
+    events: Vec<Event>,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -68,6 +72,9 @@ impl Plan {
             hurry: false,
             paused: false,
             answers: Answers::new(),
+            start: Start::May,
+            happened: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -154,7 +161,10 @@ impl Plan {
             | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
-            | Action::Remember(_) => return Ok(None),
+            | Action::Remember(_)
+            | Action::KeepConf(_)
+            | Action::RestoreConf { .. }
+            | Action::Record(_) => return Ok(None),
         };
         at.map(|at| Some(at + FRESH)).ok_or(Unproved)
     }
@@ -240,6 +250,26 @@ impl Plan {
         self.answers.insert(id, answer);
     }
 
+    /// Something that the history should tell, as its name in kebab case and a sentence.
+    pub fn happened(&mut self, event: &'static str, detail: impl Into<String>) {
+        self.happened.push((event, detail.into()));
+    }
+
+    /// What rules have told so.
+    pub(super) fn take_happened(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// What goes into the history.
+    pub(super) fn tell(&mut self, events: Vec<Event>) {
+        self.events = events;
+    }
+
+    /// Whether Redis may start, as far as nodes.conf goes.
+    pub fn start(&mut self, start: Start) {
+        self.start = start;
+    }
+
     /// What this plan leaves for the next round, to be changed by a rule.
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
@@ -265,6 +295,8 @@ impl Plan {
             stage: scene.stage,
             ask: self.ask,
             ask_missing: self.ask_missing,
+            start: self.start,
+            events: self.events,
             view: super::view::view(scene),
             answers: self.answers,
         };
@@ -286,7 +318,8 @@ impl Plan {
         }
     }
 
-    fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
+    /// The findings up to now, with their weights.
+    pub(super) fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
         self.findings
             .iter()
             .map(|finding| finding.judged(scene))

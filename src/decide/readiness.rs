@@ -58,7 +58,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 fn silent_code(why: &Silence) -> ReasonCode {
     match why {
         Silence::NotAsked => ReasonCode::Starting,
-        Silence::Unreachable(_) | Silence::TimedOut | Silence::Garbled(_) => {
+        Silence::Refused(_) | Silence::Unreachable(_) | Silence::TimedOut | Silence::Garbled(_) => {
             ReasonCode::RedisUnreachable
         }
         Silence::Auth(_) => ReasonCode::RedisAuth,

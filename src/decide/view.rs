@@ -59,6 +59,6 @@ fn loading_role(scene: &Scene<'_>) -> Role {
 fn id_on_volume(scene: &Scene<'_>) -> Option<NodeId> {
     match &scene.seen.file {
         NodesFile::Read(conf) => conf.table.myself().map(|me| me.id),
-        NodesFile::Missing | NodesFile::Unreadable(_) | NodesFile::Torn(_) => None,
+        _ => None,
     }
 }

@@ -1,9 +1,10 @@
 //! What a round decided: actions as data, reasons in words, and what to look at next.
 
 use crate::model::asked::Answers;
+use crate::model::history::Event;
 use crate::model::identity::NodeId;
-use crate::model::node_table::NodeEntry;
-use crate::model::observation::{Stage, VolumeNote};
+use crate::model::node_table::{NodeEntry, NodesConf};
+use crate::model::observation::{NodesFile, Stage, VolumeNote};
 use crate::model::reason::Reason;
 use crate::model::slots::SlotSet;
 use crate::model::time::Moment;
@@ -28,12 +29,28 @@ pub struct Decision {
     pub ask: BTreeSet<SocketAddr>,
     /// Whether the next round should look for ordinals that the Service's own name lacks.
     pub ask_missing: bool,
+    /// Whether a Redis that is down may start, as far as nodes.conf goes; `init` waits for it.
+    pub start: Start,
     /// What is told about this node.
     pub view: View,
     /// What has become of what was asked over the socket.
     pub answers: Answers,
+    /// What has happened to this node, as far as this round saw it first.
+    pub events: Vec<Event>,
     /// When to look again if nothing wakes the agent earlier.
     pub next_round_in: Duration,
+}
+
+/// Whether a Redis that is down may start on its volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing speaks against it.
+    #[default]
+    May,
+    /// Not yet: this is still to be done or found out.
+    Wait(String),
+    /// Not before a person has looked.
+    Hold(String),
 }
 
 /// The part a node plays now.
@@ -178,6 +195,17 @@ pub enum Action {
     RestoreNodeTimeout(u64),
     /// Write the agent's file on the volume.
     Remember(VolumeNote),
+    /// Keep this as the newest copy of nodes.conf.
+    KeepConf(NodesConf),
+    /// Put this in the place of nodes.conf, if that is still what it was and nobody holds it (S8).
+    RestoreConf {
+        /// What nodes.conf is to say.
+        conf: NodesConf,
+        /// What it was found to be.
+        over: NodesFile,
+    },
+    /// Write these events to the history on the volume.
+    Record(Vec<Event>),
 }
 
 /// What has a Redis judge the cluster's state at once, and otherwise changes nothing.
@@ -205,12 +233,21 @@ impl Action {
             Action::Hasten { .. } => "hasten",
             Action::RestoreNodeTimeout(_) => "restore-node-timeout",
             Action::Remember(_) => "remember",
+            Action::KeepConf(_) => "keep-nodes-conf",
+            Action::RestoreConf { .. } => "restore-nodes-conf",
+            Action::Record(_) => "record",
         }
     }
 
-    /// Whether it writes to Redis, and not only to the agent's own file.
+    /// Whether it writes to Redis, and not only to a file.
     pub fn writes_to_redis(&self) -> bool {
-        !matches!(self, Action::Remember(_))
+        !matches!(
+            self,
+            Action::Remember(_)
+                | Action::KeepConf(_)
+                | Action::RestoreConf { .. }
+                | Action::Record(_)
+        )
     }
 }
 
@@ -242,6 +279,19 @@ impl fmt::Display for Action {
                 }
             ),
             Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
+            Action::KeepConf(conf) => {
+                let (nodes, epoch) = (conf.table.nodes.len(), conf.current_epoch);
+                write!(f, "keep a copy of nodes.conf: {nodes} nodes, epoch {epoch}")
+            }
+            Action::RestoreConf { conf, .. } => {
+                f.write_str("restore nodes.conf")?;
+                let me = conf.table.myself();
+                me.map_or(Ok(()), |me| write!(f, " of node {}", me.id))
+            }
+            Action::Record(events) => {
+                let names: Vec<&str> = events.iter().map(|e| e.event.as_str()).collect();
+                write!(f, "record {}", names.join(", "))
+            }
             Action::Remember(note) => write!(
                 f,
                 "note on the volume: member {}, {} known pods, gate {}, node timeout {}{}",

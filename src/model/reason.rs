@@ -87,6 +87,8 @@ reason_codes! {
     VolumeOfAnotherCluster = "volume-of-another-cluster",
     /// The volume shows a former member, but its node ID is gone.
     IdentityLost = "identity-lost",
+    /// nodes.conf is missing or damaged, and Redis is down.
+    NodesConfDamaged = "nodes-conf-damaged",
     /// Redis has data but a blank identity: nodes.conf was lost (S11).
     DataWithoutIdentity = "data-without-identity",
     /// Two live nodes have one node ID: a cloned volume (S10).

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 pub use crate::model::decision::Role;
+use crate::model::history::History;
 use crate::model::identity::{ClusterName, NodeId, PodName, Shape};
 pub use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
@@ -106,6 +107,8 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// How many pods other than this one were found.
     pub peers_known: u32,
+    /// What this node went through.
+    pub history: History,
 }
 
 impl Status {
@@ -134,6 +137,7 @@ impl Status {
             stopping: false,
             nodes: Vec::new(),
             peers_known: 0,
+            history: History::default(),
         }
     }
 

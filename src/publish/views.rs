@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::status::{BusLink, Link, NodeStatus, Role, SlotRange, Stage, Status, VERSION};
 use crate::model::identity::{ClusterName, NodeId, PodName, Shape};
 use crate::model::reason::{Reason, ReasonCode, Weight};
+use crate::model::time::WallTime;
 
 /// The answer of `/role`.
 #[derive(Serialize)]
@@ -149,6 +150,38 @@ impl<'a> From<&'a NodeStatus> for NodeView<'a> {
             flags: &node.flags,
             epoch: node.epoch,
             myself: node.myself,
+        }
+    }
+}
+
+/// The answer of `/history`, the newest event last.
+#[derive(Serialize)]
+pub(super) struct HistoryView<'a> {
+    cluster: &'a ClusterName,
+    pod: &'a PodName,
+    events: Vec<EventView<'a>>,
+}
+
+#[derive(Serialize)]
+struct EventView<'a> {
+    at: WallTime,
+    event: &'a str,
+    detail: &'a str,
+}
+
+impl<'a> From<&'a Status> for HistoryView<'a> {
+    fn from(status: &'a Status) -> Self {
+        let events = status.history.events().iter();
+        Self {
+            cluster: &status.cluster,
+            pod: &status.pod,
+            events: events
+                .map(|event| EventView {
+                    at: event.at,
+                    event: &event.event,
+                    detail: &event.detail,
+                })
+                .collect(),
         }
     }
 }

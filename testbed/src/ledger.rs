@@ -33,12 +33,15 @@ const RETRIES: u32 = 40;
 #[derive(Debug)]
 pub struct Ledger {
     stop: Arc<AtomicBool>,
-    shards: Vec<(
-        JoinHandle<Result<()>>,
-        JoinHandle<Result<()>>,
-        Arc<Mutex<Shard>>,
-    )>,
+    shards: Vec<Watched>,
 }
+
+/// A writer, a reader, and what they have seen.
+type Watched = (
+    JoinHandle<Result<()>>,
+    JoinHandle<Result<()>>,
+    Arc<Mutex<Shard>>,
+);
 
 /// What one shard's writer and reader have seen.
 #[derive(Debug, Clone, Default)]

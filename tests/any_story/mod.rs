@@ -1,19 +1,22 @@
 //! Random stories: a pod's policy and a few rounds of what it sees, likely enough to reach the
 //! rules and odd enough to try them.
 
+mod files;
+
 use proptest::prelude::*;
 use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::asked::{Asked, FailoverAsked, PauseAsked, StopAsked};
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
-    ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim,
-    PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
+    ClusterConfig, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts,
+    PeerRedis, Silence, Stage, Volume, VolumeNote,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -125,7 +128,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
     let pods_of_the_shape = u8::try_from(shape.expected_pods()).unwrap();
     let knows = mostly(knows, few).prop_map(move |knows| {
         let known = knows.into_iter().filter(|pod| *pod < pods_of_the_shape);
-        known.map(id).collect()
+        known.map(id).collect::<BTreeSet<NodeId>>()
     });
     let facts = (
         mostly(id(n), (0..NODES).prop_map(id)),
@@ -143,6 +146,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
             master,
             slots,
             epoch,
+            hears: knows.clone(),
             knows,
             keys,
             replica: master.and_then(number_of).map(|master| ReplicaFacts {
@@ -308,6 +312,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
     });
     prop_oneof![
         1 => Just(OwnRedis::Silent(Silence::TimedOut)),
+        1 => Just(OwnRedis::Silent(Silence::Refused("Connection refused".to_owned()))),
         1 => Just(OwnRedis::Loading(ServerFacts::default(), None)),
         40 => up,
     ]
@@ -378,19 +383,22 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
         any_dns(),
         answers,
         any_volume(mood),
+        files::any_files(me),
         0u64..1500,
     );
     parts
-        .prop_map(|(own, dns, answers, volume, later)| {
+        .prop_map(|(own, dns, answers, volume, (file, kept), later)| {
             let answers = (0..NODES)
                 .zip(answers)
                 .filter_map(|(n, answer)| Some((socket(n), answer?)))
                 .collect();
             let seen = Observation {
                 now: Moment(0),
-                unix_ms: 1_790_000_000_000,
+                wall: WallTime(1_790_000_000_000),
+                history: HistorySeen::default(),
                 own,
-                file: NodesFile::Missing,
+                file,
+                kept,
                 dns,
                 answers,
                 volume,

@@ -66,6 +66,7 @@ impl World {
                 slots: SlotSet::default(),
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
+                hears: BTreeSet::new(),
                 keys: 0,
                 replica: None,
             },
@@ -117,7 +118,7 @@ impl World {
             ("agent-says", id) => claim.node_id = Some(node_id(id)),
             ("agent", "silent") => answer.agent = Some("Connection refused".to_owned()),
             ("redis", "silent") => {
-                answer.redis = Some(Silence::Unreachable("Connection refused".to_owned()));
+                answer.redis = Some(Silence::Refused("Connection refused".to_owned()));
             }
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
@@ -127,6 +128,7 @@ impl World {
             ("epoch", epoch) => facts.epoch = number(epoch)?,
             ("bus", port) => facts.bus_port = number(port)?,
             ("of", id) => facts.master = Some(node_id(id)),
+            ("hears", list) => facts.hears = ids(list),
             ("knows", list) => facts.knows = ids(list),
             ("slots", "none") => facts.slots = SlotSet::default(),
             ("slots", list) => {

@@ -3,7 +3,7 @@
 
 use super::world::{WALL_MS, World};
 use redis_sidecar::model::asked::Outcome;
-use redis_sidecar::model::decision::{Action, Decision, Role};
+use redis_sidecar::model::decision::{Action, Decision, Role, Start};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{Stage, VolumeNote};
 use redis_sidecar::model::reason::Weight;
@@ -17,7 +17,8 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
     let next = decision.next_round_in.as_millis();
     let role = role(decision);
     writeln!(out, "{ready}, {stage}, {role}; next round in {next} ms").expect("written");
-    for planned in &decision.actions {
+    let told = |action: &Action| world.history.is_some() || !matches!(action, Action::Record(_));
+    for planned in decision.actions.iter().filter(|p| told(&p.action)) {
         let action = action(&planned.action);
         writeln!(out, "do: {action}  <- {}", planned.evidence).expect("written");
     }
@@ -35,6 +36,14 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             Outcome::NotDone => "not done",
         };
         writeln!(out, "request {id} {outcome}: {}", answer.says).expect("written");
+    }
+    for event in decision.events.iter().filter(|_| world.history.is_some()) {
+        writeln!(out, "history: {}: {}", event.event, event.detail).expect("written");
+    }
+    match &decision.start {
+        Start::May => {}
+        Start::Wait(why) => writeln!(out, "start: not yet: {why}").expect("written"),
+        Start::Hold(why) => writeln!(out, "start: never so: {why}").expect("written"),
     }
     if !decision.ask.is_empty() {
         let asked: Vec<String> = decision

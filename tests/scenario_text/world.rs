@@ -1,13 +1,16 @@
 //! What a scenario's steps say, kept from step to step, and the observation that it makes.
 
 mod asked;
+mod files;
 mod own_redis;
 
 pub(crate) use own_redis::version;
 use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::asked::Asked;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
 use redis_sidecar::model::observation::{
     ClusterConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal, Silence,
@@ -15,7 +18,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,7 +35,10 @@ pub(crate) struct World {
     table: Vec<Vec<String>>,
     dns: PeersSeen,
     file: NodesFile,
+    kept: KeptConf,
     volume_error: Option<String>,
+    /// Where the scenario is about it.
+    pub(crate) history: Option<HistorySeen>,
     refusals: Vec<Refusal>,
     asked: Asked,
     /// How far the wall clock is from where it should be.
@@ -108,7 +114,9 @@ impl World {
                 unknown: BTreeSet::new(),
             },
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             volume_error: None,
+            history: None,
             refusals: Vec::new(),
             asked: Asked::default(),
             clock_ms: 0,
@@ -146,6 +154,14 @@ impl World {
                 self.clock_ms = rest.first().map_or(Ok(0), |word| number(word))?;
                 Ok(())
             }
+            "kept" => self.read_kept(rest),
+            "history" => {
+                self.history = Some(HistorySeen {
+                    error: (!rest.is_empty()).then(|| rest.join(" ")),
+                    ..self.history.take().unwrap_or_default()
+                });
+                Ok(())
+            }
             "refused" => {
                 let all = rest.join(" ");
                 let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
@@ -181,15 +197,17 @@ impl World {
         };
         Observation {
             now: Moment(self.now),
+            wall: WallTime(i64::try_from(WALL_MS + self.now).unwrap_or(0) + self.clock_ms),
             own,
             file: self.file.clone(),
+            kept: self.kept.clone(),
             dns: self.dns.clone(),
             answers: self.answers.clone(),
             volume: self.volume.clone(),
             volume_error: self.volume_error.clone(),
+            history: self.history.clone().unwrap_or_default(),
             refusals: self.refusals.clone(),
             asked: self.asked.clone(),
-            unix_ms: (WALL_MS + self.now).saturating_add_signed(self.clock_ms),
         }
     }
 
@@ -317,24 +335,6 @@ impl World {
                 }
                 Volume::Says(note)
             }
-        };
-        Ok(())
-    }
-
-    fn read_file(&mut self, words: &[&str]) -> Result<(), String> {
-        self.file = match words {
-            ["missing"] => NodesFile::Missing,
-            ["unreadable"] => NodesFile::Unreadable("Permission denied".to_owned()),
-            ["torn"] => NodesFile::Torn("no final `vars` line".to_owned()),
-            [id] => {
-                let line = self.cluster_nodes(&[(*id).to_owned(), "me,master".to_owned()]);
-                NodesFile::Read(NodesConf {
-                    table: line.parse().map_err(|_| "no table")?,
-                    current_epoch: 0,
-                    last_vote_epoch: 0,
-                })
-            }
-            _ => return Err("takes one word".to_owned()),
         };
         Ok(())
     }

@@ -9,12 +9,13 @@ use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::asked::{Asked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
     Silence, Volume,
 };
 use redis_sidecar::model::peers::PeersSeen;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use redis_sidecar::observe::own_redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -169,6 +170,11 @@ fn look(world: &mut World, pod: usize) {
         Some(note) => Volume::Says(note.clone()),
         None => Volume::Blank,
     };
+    let history = HistorySeen {
+        last: world.pods[pod].disk.stood.clone(),
+        ..HistorySeen::default()
+    };
+    let kept = world.pods[pod].disk.kept();
     let fresh = world.zones[zone].answer();
     let Some(agent) = &mut world.pods[pod].agent else {
         return;
@@ -184,9 +190,11 @@ fn look(world: &mut World, pod: usize) {
     let asks = agent.decision.as_ref().is_some_and(|d| !d.ask.is_empty());
     let seen = Box::new(Observation {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
-        unix_ms: u64::try_from(wall).unwrap_or(0),
         own,
         file,
+        wall: WallTime(wall),
+        history,
+        kept,
         dns,
         answers: BTreeMap::new(),
         volume,
@@ -206,7 +214,7 @@ fn look(world: &mut World, pod: usize) {
 fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     let p = &world.pods[pod];
     let Some(node) = &p.node else {
-        return OwnRedis::Silent(Silence::Unreachable("connection refused".to_owned()));
+        return OwnRedis::Silent(Silence::Refused("connection refused".to_owned()));
     };
     if p.redis_frozen_until > world.now {
         return OwnRedis::Silent(Silence::TimedOut);
@@ -265,7 +273,7 @@ fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, 
     let mut ms = 3;
     let same = p.cluster == world.pods[pod].cluster;
     let redis = match &p.node {
-        None => PeerRedis::Silent(Silence::Unreachable("connection refused".to_owned())),
+        None => PeerRedis::Silent(Silence::Refused("connection refused".to_owned())),
         Some(_) if p.redis_frozen_until > world.now => {
             ms = DEADLINE_MS;
             PeerRedis::Silent(Silence::TimedOut)
@@ -311,9 +319,13 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
     let (memory, decision) = decide(&agent.policy, &agent.memory, seen);
     agent.memory = memory;
     let actions = decision.actions.clone();
+    let stands = decision.events.last().map(|event| event.after.clone());
     let told = agent.decision.as_ref().map(said) != Some(said(&decision));
     let line = told.then(|| said(&decision));
     agent.decision = Some(decision);
+    if stands.is_some() {
+        world.pods[pod].disk.stood = stands;
+    }
     if let Some(line) = line {
         world.tell(|world| format!("{} says: {line}", world.pod_name(pod)));
     }
@@ -364,6 +376,16 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
     super::invariants::ordered(world, pod, action);
     if let Action::Remember(note) = action {
         world.pods[pod].disk.note = Some(note.clone());
+        return true;
+    }
+    let p = &mut world.pods[pod];
+    match (action, &p.node) {
+        (Action::KeepConf(conf), Some(node)) => p.disk.keep(conf, node),
+        // A Redis that has started meanwhile has changed nodes.conf.
+        (Action::RestoreConf { conf, .. }, None) => drop(p.disk.restore(conf)),
+        _ => {}
+    }
+    if !action.writes_to_redis() {
         return true;
     }
     let process = world.process(pod);

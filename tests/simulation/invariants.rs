@@ -207,6 +207,13 @@ fn invariant_one_owner_a_slot(world: &mut World) {
 
 /// For every action, before it is carried out.
 pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
+    if let Action::RestoreConf { conf, .. } = action
+        && let Some(what) = super::restored::s8_restore(world, pod, conf)
+    {
+        let name = world.pod_name(pod);
+        let blame = format!("{name} orders: {action}: {what}");
+        world.judge.blame(blame);
+    }
     if !action.writes_to_redis() {
         return;
     }
@@ -224,7 +231,10 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         Action::Announce { .. }
         | Action::Hasten { .. }
         | Action::RestoreNodeTimeout(_)
-        | Action::Remember(_) => None,
+        | Action::Remember(_)
+        | Action::KeepConf(_)
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => None,
     };
     let found = found
         .or_else(|| s9_foreign(world, pod, action))

@@ -8,6 +8,7 @@ impl World {
         if let ["silent", which] = words {
             self.redis = Answering::Silent(match *which {
                 "not-asked" => Silence::NotAsked,
+                "refused" => Silence::Refused(why()),
                 "unreachable" => Silence::Unreachable(why()),
                 "timed-out" => Silence::TimedOut,
                 "auth" => Silence::Auth("WRONGPASS".to_owned()),

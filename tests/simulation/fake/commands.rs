@@ -50,7 +50,10 @@ impl Node {
                 self.node_timeout = i64::try_from(*ms).expect("a time");
                 Ok(())
             }
-            Action::Remember(_) => Ok(()),
+            Action::Remember(_)
+            | Action::KeepConf(_)
+            | Action::RestoreConf { .. }
+            | Action::Record(_) => Ok(()),
         }
     }
 
