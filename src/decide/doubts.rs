@@ -86,6 +86,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             plan.ask(socket, ELSEWHERE);
         }
     }
+    // It may know nobody itself: `heal::introduce_again`.
+    let empty = |node: &&NodeEntry| node.flags.master() && node.slots.is_empty() && node.healthy();
+    if scene.stage == Stage::Member {
+        for socket in table.others().filter(empty).filter_map(NodeEntry::socket) {
+            plan.ask(socket, ELSEWHERE);
+        }
+    }
     let strangers = table
         .others()
         .filter(|node| !scene.memory.pods.contains_key(&node.id));

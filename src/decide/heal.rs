@@ -3,11 +3,12 @@
 //! Redis spreads new addresses by gossip, but replication links do not follow that.
 
 use super::guard::Cleared;
+use super::invite;
 use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis};
+use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis, Stage};
 use crate::model::reason::ReasonCode;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,7 +58,46 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         };
         plan.act(key, MEET_GAP, action, evidence);
     }
+    introduce_again(scene, own, plan);
     repair_link(scene, own, plan);
+}
+
+/// A new pod whose handshake was cut off may know nobody while this node's table has it: Redis answers
+/// the pings of strangers, so that it even seems to be in reach. Where there are more members, another
+/// one's gossip makes up for it; a lone master has to meet it once more.
+fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+    for (socket, answer) in &scene.memory.answers {
+        let PeerRedis::Up(facts) = &answer.redis else {
+            continue;
+        };
+        let here = |node: &&NodeEntry| node.id == facts.id && node.socket() == Some(*socket);
+        let empty = facts.slots.is_empty() && facts.keys == 0 && facts.master.is_none();
+        let lonely = empty && facts.knows.is_empty();
+        let foreign = verify(scene.policy, *socket, answer);
+        if !lonely
+            || scene.stage != Stage::Member
+            || matches!(foreign, Err(Unverified::Foreign { .. }))
+            || !own.table.others().any(|node| here(&node))
+        {
+            continue;
+        }
+        // The invitation's own key: a handshake that is under way gets its time.
+        let Some(key) = scene.ordinal_of(&facts.id).map(|k| format!("meet {k}")) else {
+            continue;
+        };
+        if plan.due(&key, invite::GAP) && !heard_now(scene, plan, &[Some(*socket)]) {
+            plan.hurry();
+            continue;
+        }
+        let action = Action::Meet {
+            pod: scene.name_of(&facts.id),
+            ip: socket.ip(),
+            port: socket.port(),
+            bus_port: facts.bus_port,
+        };
+        let evidence = format!("{} is in the table, and knows nobody itself", facts.id);
+        plan.act(key, invite::GAP, action, evidence);
+    }
 }
 
 /// Whether all these places have been asked in this very round, silent ones included; otherwise
