@@ -25,6 +25,9 @@ const GAP: Duration = Duration::from_secs(1);
 const ASK_GAP: Duration = Duration::from_millis(300);
 /// A Redis that is only starting or stopping refuses connections for less than this.
 const DOWN_FOR: Duration = Duration::from_millis(500);
+/// How long a replica may take to be elected in the place of a master whose data is gone. Without a
+/// majority of masters none ever is, and then waiting helps nobody.
+const ELECTED_WITHIN: Duration = Duration::from_secs(45);
 /// How long DNS must have named nobody before this pod counts as the first of all to start.
 const ALONE_FOR: Duration = Duration::from_secs(10);
 
@@ -178,15 +181,9 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
     }
-    let taken: SlotSet = up()
-        .flat_map(|facts| facts.slots.ranges())
-        .copied()
-        .collect();
-    if scene.seen.kept.data != DataOnVolume::Some && !me.slots.minus(&taken).is_empty() {
-        let why = format!(
-            "its data is gone too, and no other node has taken over slots {}",
-            me.slots.minus(&taken)
-        );
+    let left = slots_left(scene, me);
+    if scene.seen.kept.data != DataOnVolume::Some && !left.is_empty() {
+        let why = format!("its data is gone too, and no other node has taken over slots {left}");
         return Err(Start::Wait(why));
     }
     Ok(())
@@ -328,6 +325,37 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
             "asking whether this node answers elsewhere".to_owned(),
         ));
     }
+    if let Some(why) = would_empty_its_replica(scene, conf) {
+        let now = scene.seen.now;
+        let since = *plan.memory_mut().held_empty_since.get_or_insert(now);
+        if now - since < ELECTED_WITHIN {
+            plan.start(Start::Wait(why));
+        }
+    }
+}
+
+/// A master that starts without its data has its replica drop the data too, unless that replica has been
+/// elected by then.
+fn would_empty_its_replica(scene: &Scene<'_>, conf: &NodesConf) -> Option<String> {
+    let me = conf.table.myself()?;
+    let replica = conf
+        .table
+        .others()
+        .find(|node| node.master == Some(me.id))?;
+    let left = slots_left(scene, me);
+    (scene.seen.kept.data == DataOnVolume::None && !left.is_empty()).then(|| {
+        format!(
+            "nodes.conf is there and the data is gone: waiting until {} has been elected for slots {left}",
+            scene.name_of(&replica.id)
+        )
+    })
+}
+
+/// The slots of a node that nobody else who has answered owns.
+fn slots_left(scene: &Scene<'_>, node: &NodeEntry) -> SlotSet {
+    let up = fresh(scene).filter_map(|(_, answer)| facts(answer));
+    let taken: SlotSet = up.flat_map(|facts| facts.slots.ranges()).copied().collect();
+    node.slots.minus(&taken)
 }
 
 /// A former member that runs under a new ID and knows nobody: it stays as it is until its Redis ends,
