@@ -10,7 +10,8 @@ use crate::model::observation::{NodesFile, Stage};
 use crate::model::reason::ReasonCode;
 use std::time::Duration;
 
-/// A topology that changes again and again is copied when it rests.
+/// A table that changes again and again is copied when it rests; a new epoch at once, as a copy from
+/// before this node's election must not come back.
 const GAP: Duration = Duration::from_secs(2);
 
 /// Orders a copy where the newest one is not of what nodes.conf says now.
@@ -33,7 +34,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         );
     }
     plan.act(
-        "keep nodes.conf".to_owned(),
+        format!("keep nodes.conf of epoch {}", conf.current_epoch),
         GAP,
         Action::KeepConf(conf),
         "nodes.conf has changed",

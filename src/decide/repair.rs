@@ -181,6 +181,13 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
     }
+    if is_outdated(scene, me) {
+        let why = format!(
+            "the others have its node {id} as a master, and the copy is from before that; waiting \
+             until another has been elected in its place"
+        );
+        return Err(Start::Wait(why));
+    }
     let left = slots_left(scene, me);
     if scene.seen.kept.data != DataOnVolume::Some && !left.is_empty() {
         let why = format!("its data is gone too, and no other node has taken over slots {left}");
@@ -325,13 +332,38 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
             "asking whether this node answers elsewhere".to_owned(),
         ));
     }
-    if let Some(why) = would_empty_its_replica(scene, conf) {
-        let now = scene.seen.now;
-        let since = *plan.memory_mut().held_empty_since.get_or_insert(now);
-        if now - since < ELECTED_WITHIN {
-            plan.start(Start::Wait(why));
-        }
+    let now = scene.seen.now;
+    let empty = would_empty_its_replica(scene, conf);
+    let outdated = is_outdated(scene, me).then(|| {
+        format!(
+            "the volume is older than its node: the others have {} as a master, and its nodes.conf \
+             does not; waiting until another has been elected in its place",
+            me.id
+        )
+    });
+    let held = &mut plan.memory_mut().held_since;
+    if empty.is_none() && outdated.is_none() {
+        *held = None;
+        return;
     }
+    let late = now - *held.get_or_insert(now) >= ELECTED_WITHIN;
+    match (outdated, empty) {
+        (Some(why), _) if late => plan.start(Start::Hold(why)),
+        (Some(why), _) => plan.start(Start::Wait(why)),
+        (None, Some(why)) if !late => plan.start(Start::Wait(why)),
+        (None, _) => {}
+    }
+}
+
+/// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf
+/// gives it none: an older one, from before its election. Started from that it would give the slots up.
+fn is_outdated(scene: &Scene<'_>, me: &NodeEntry) -> bool {
+    let up: Vec<bool> = fresh(scene)
+        .filter_map(|(_, answer)| facts(answer))
+        .map(|facts| facts.owners.contains(&me.id))
+        .collect();
+    let owner = up.iter().filter(|owner| **owner).count();
+    me.slots.is_empty() && owner * 2 > up.len()
 }
 
 /// A master that starts without its data has its replica drop the data too, unless that replica has been

@@ -140,6 +140,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
             slots,
             epoch,
             hears: knows.clone(),
+            owners: BTreeSet::new(),
             knows,
             keys,
         });

@@ -301,6 +301,39 @@ async fn a_master_without_its_data_starts_after_its_replica_was_elected() -> Res
     as_before(bed, &before, &canary).await
 }
 
+/// Scenario 35, the other way round: the snapshot is of a replica that has been elected since. Started
+/// from it, it would give up the slots that it owns; `init` waits until another owns them.
+#[tokio::test]
+async fn a_snapshot_from_before_its_election_waits_for_another_one() -> Result<()> {
+    let (bed, before) = formed("conf-elected").await?;
+    let pod = bed.pod(4)?;
+    let snapshot = tempfile::tempdir()?;
+    volumes::copy(&pod.data_dir(), snapshot.path())?;
+    bed.end_pod(1, Ending::Kill).await?;
+    elected(&*bed.pod(4)?).await?;
+    bed.start_pod(1).await?;
+    bed.whole(LONG).await?;
+    let canary = bed.write_canary("elected", 300).await?;
+
+    bed.end_pod(4, Ending::Kill).await?;
+    pod.wipe_volume().await?;
+    volumes::copy(snapshot.path(), &pod.data_dir())?;
+    start_after_init(&bed, &pod).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&1].role == testbed::Role::Master, "{after}");
+    as_before(bed, &before, &canary).await
+}
+
+async fn elected(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "its replica is elected", async || {
+        let role: Vec<redis::Value> = pod.command(&["ROLE"]).await?;
+        let role: String = redis::from_redis_value(role[0].clone())?;
+        ensure!(role == "master", "{role}");
+        Ok(())
+    })
+    .await
+}
+
 /// Scenario 35: an old snapshot in the place of a volume, from before a failover. Its node is the old
 /// master with old epochs; what was written since is kept.
 #[tokio::test]
@@ -311,13 +344,7 @@ async fn an_older_snapshot_in_place_of_the_volume_takes_nothing_back() -> Result
     let snapshot = tempfile::tempdir()?;
     volumes::copy(&pod.data_dir(), snapshot.path())?;
     bed.end_pod(1, Ending::Kill).await?;
-    wait::until(LONG, "its replica is elected", async || {
-        let role: Vec<redis::Value> = bed.pod(4)?.command(&["ROLE"]).await?;
-        let role: String = redis::from_redis_value(role[0].clone())?;
-        ensure!(role == "master", "{role}");
-        Ok(())
-    })
-    .await?;
+    elected(&*bed.pod(4)?).await?;
     bed.start_pod(1).await?;
     bed.whole(LONG).await?;
     let canary = bed.write_canary("new", 300).await?;

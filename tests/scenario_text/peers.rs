@@ -66,6 +66,7 @@ impl World {
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 hears: BTreeSet::new(),
+                owners: BTreeSet::new(),
                 keys: 0,
             },
             claim: PeerClaim {
@@ -119,6 +120,7 @@ impl World {
             ("epoch", epoch) => facts.epoch = number(epoch)?,
             ("bus", port) => facts.bus_port = number(port)?,
             ("of", id) => facts.master = Some(node_id(id)),
+            ("owners", list) => facts.owners = ids(list),
             ("hears", list) => facts.hears = ids(list),
             ("knows", list) => facts.knows = ids(list),
             ("slots", "none") => facts.slots = SlotSet::default(),
