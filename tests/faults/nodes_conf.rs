@@ -291,6 +291,7 @@ async fn a_master_without_its_data_starts_after_its_replica_was_elected() -> Res
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;
     let canary = bed.write_canary("conf-no-data", 300).await?;
+    replicated(&bed, 1, 4).await?;
     let pod = bed.pod(1)?;
     pod.kill().await?;
     let began = std::time::Instant::now();
@@ -314,6 +315,7 @@ async fn a_snapshot_from_before_its_election_waits_for_another_one() -> Result<(
     bed.start_pod(1).await?;
     bed.whole(LONG).await?;
     let canary = bed.write_canary("elected", 300).await?;
+    replicated(&bed, 4, 1).await?;
 
     bed.end_pod(4, Ending::Kill).await?;
     pod.wipe_volume().await?;
