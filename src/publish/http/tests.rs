@@ -258,7 +258,7 @@ async fn what_is_not_offered_is_refused_with_what_is() {
         "/role/",
         404,
         expect![[r#"
-        no such path; there are /livez /readyz /role /master /replica /cluster /metrics
+        no such path; there are /livez /readyz /role /master /replica /cluster /history /metrics
     "#]],
     )
     .await;
