@@ -177,6 +177,7 @@ impl Crowd {
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
             hears: BTreeSet::new(),
+            owners: BTreeSet::new(),
             keys: 0,
             replica: None,
         };

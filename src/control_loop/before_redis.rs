@@ -19,11 +19,18 @@ impl ControlLoop {
     pub async fn before_redis(mut self) -> Result<(), String> {
         self.before_redis = true;
         let mut held = None;
+        let mut logged = Start::May;
         loop {
             let pause = self.round(false).await;
             let now = self.now();
             let late = now.0 >= u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
             let start = self.last.decision.as_ref().map(|d| &d.start);
+            if let Some(Start::Wait(why) | Start::Hold(why)) = start
+                && start != Some(&logged)
+            {
+                tracing::info!(why, "Redis waits");
+                logged = start.cloned().unwrap_or_default();
+            }
             match start {
                 None | Some(Start::May) => return Ok(()),
                 Some(Start::Hold(why)) if late || now - *held.get_or_insert(now) >= SURE => {

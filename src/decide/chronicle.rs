@@ -158,7 +158,8 @@ fn alarms(
     events
 }
 
-/// Everything but what belongs to an ordinary start, and what is so for good.
+/// Everything but what belongs to an ordinary start, what is so for good, and a refusal, which stays among
+/// the reasons for a while and is in the log.
 fn is_alarm(code: ReasonCode) -> bool {
     !matches!(
         code,
@@ -169,6 +170,7 @@ fn is_alarm(code: ReasonCode) -> bool {
             | ReasonCode::Forming
             | ReasonCode::Joining
             | ReasonCode::ReplicaSyncing
+            | ReasonCode::CommandRefused
             | ReasonCode::TooFewMasters
             | ReasonCode::InotifyUnavailable
             | ReasonCode::NotInDns

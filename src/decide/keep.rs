@@ -10,12 +10,14 @@ use crate::model::observation::{NodesFile, Stage};
 use crate::model::reason::ReasonCode;
 use std::time::Duration;
 
-/// A topology that changes again and again is copied when it rests.
+/// A table that changes again and again is copied when it rests; a new epoch at once, as a copy from
+/// before this node's election must not come back.
 const GAP: Duration = Duration::from_secs(2);
 
 /// Orders a copy where the newest one is not of what nodes.conf says now.
 pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
-    let Some(conf) = worth_keeping(scene) else {
+    // As Redis writes it a moment later, in case that this node has just become a replica.
+    let Some(conf) = worth_keeping(scene).map(NodesConf::with_shards_mended) else {
         return;
     };
     let newest = scene.seen.kept.copies.first();
@@ -32,9 +34,9 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         );
     }
     plan.act(
-        "keep nodes.conf".to_owned(),
+        format!("keep nodes.conf of epoch {}", conf.current_epoch),
         GAP,
-        Action::KeepConf(conf.clone()),
+        Action::KeepConf(conf),
         "nodes.conf has changed",
     );
 }
@@ -46,6 +48,5 @@ fn worth_keeping<'a>(scene: &Scene<'a>) -> Option<&'a NodesConf> {
     };
     let part = !me.slots.is_empty() || me.flags.replica();
     let settled = scene.stage == Stage::Member && part && !conf.newborn();
-    let good = conf.fault().is_none() && conf.agrees_with(table);
-    (settled && good).then_some(conf)
+    (settled && conf.agrees_with(table)).then_some(conf)
 }

@@ -72,6 +72,8 @@ pub struct Memory {
     pub restless_since: Option<Moment>,
     /// Since when an alarm is there that the history does not tell of, or the other way round.
     pub alarms_changing: BTreeMap<String, Moment>,
+    /// Since when Redis is held back until another node has been elected in the place of this one.
+    pub held_since: Option<Moment>,
     /// Whether this node has had its part in the forming of a cluster.
     pub has_formed: bool,
     /// Since when nodes.conf has been damaged and Redis down, without a break.

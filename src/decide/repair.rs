@@ -25,6 +25,9 @@ const GAP: Duration = Duration::from_secs(1);
 const ASK_GAP: Duration = Duration::from_millis(300);
 /// A Redis that is only starting or stopping refuses connections for less than this.
 const DOWN_FOR: Duration = Duration::from_millis(500);
+/// How long a replica may take to be elected in the place of a master whose data is gone. Without a
+/// majority of masters none ever is, and then waiting helps nobody.
+const ELECTED_WITHIN: Duration = Duration::from_secs(45);
 /// How long DNS must have named nobody before this pod counts as the first of all to start.
 const ALONE_FOR: Duration = Duration::from_secs(10);
 
@@ -178,15 +181,16 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
     }
-    let taken: SlotSet = up()
-        .flat_map(|facts| facts.slots.ranges())
-        .copied()
-        .collect();
-    if scene.seen.kept.data != DataOnVolume::Some && !me.slots.minus(&taken).is_empty() {
+    if is_outdated(scene, me) {
         let why = format!(
-            "its data is gone too, and no other node has taken over slots {}",
-            me.slots.minus(&taken)
+            "the others have its node {id} as a master, and the copy is from before that; waiting \
+             until another has been elected in its place"
         );
+        return Err(Start::Wait(why));
+    }
+    let left = slots_left(scene, me);
+    if scene.seen.kept.data != DataOnVolume::Some && !left.is_empty() {
+        let why = format!("its data is gone too, and no other node has taken over slots {left}");
         return Err(Start::Wait(why));
     }
     Ok(())
@@ -328,6 +332,62 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
             "asking whether this node answers elsewhere".to_owned(),
         ));
     }
+    let now = scene.seen.now;
+    let empty = would_empty_its_replica(scene, conf);
+    let outdated = is_outdated(scene, me).then(|| {
+        format!(
+            "the volume is older than its node: the others have {} as a master, and its nodes.conf \
+             does not; waiting until another has been elected in its place",
+            me.id
+        )
+    });
+    let held = &mut plan.memory_mut().held_since;
+    if empty.is_none() && outdated.is_none() {
+        *held = None;
+        return;
+    }
+    let late = now - *held.get_or_insert(now) >= ELECTED_WITHIN;
+    match (outdated, empty) {
+        (Some(why), _) if late => plan.start(Start::Hold(why)),
+        (Some(why), _) => plan.start(Start::Wait(why)),
+        (None, Some(why)) if !late => plan.start(Start::Wait(why)),
+        (None, _) => {}
+    }
+}
+
+/// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf
+/// gives it none: an older one, from before its election. Started from that it would give the slots up.
+fn is_outdated(scene: &Scene<'_>, me: &NodeEntry) -> bool {
+    let up: Vec<bool> = fresh(scene)
+        .filter_map(|(_, answer)| facts(answer))
+        .map(|facts| facts.owners.contains(&me.id))
+        .collect();
+    let owner = up.iter().filter(|owner| **owner).count();
+    me.slots.is_empty() && owner * 2 > up.len()
+}
+
+/// A master that starts without its data has its replica drop the data too, unless that replica has been
+/// elected by then.
+fn would_empty_its_replica(scene: &Scene<'_>, conf: &NodesConf) -> Option<String> {
+    let me = conf.table.myself()?;
+    let replica = conf
+        .table
+        .others()
+        .find(|node| node.master == Some(me.id))?;
+    let left = slots_left(scene, me);
+    (scene.seen.kept.data == DataOnVolume::None && !left.is_empty()).then(|| {
+        format!(
+            "nodes.conf is there and the data is gone: waiting until {} has been elected for slots {left}",
+            scene.name_of(&replica.id)
+        )
+    })
+}
+
+/// The slots of a node that nobody else who has answered owns.
+fn slots_left(scene: &Scene<'_>, node: &NodeEntry) -> SlotSet {
+    let up = fresh(scene).filter_map(|(_, answer)| facts(answer));
+    let taken: SlotSet = up.flat_map(|facts| facts.slots.ranges()).copied().collect();
+    node.slots.minus(&taken)
 }
 
 /// A former member that runs under a new ID and knows nobody: it stays as it is until its Redis ends,

@@ -193,6 +193,8 @@ pub struct PeerFacts {
     pub knows: BTreeSet<NodeId>,
     /// Those of them that it is connected to and does not suspect.
     pub hears: BTreeSet<NodeId>,
+    /// The nodes that own slots in its table.
+    pub owners: BTreeSet<NodeId>,
     /// Keys in all its databases.
     pub keys: u64,
     /// How it copies its master's data; set on a replica only.

@@ -97,6 +97,7 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
             .filter(|node| node.healthy())
             .map(|node| node.id)
             .collect(),
+        owners: table.slot_owners().map(|node| node.id).collect(),
         keys: server.keys,
         replica: server.replica,
     })

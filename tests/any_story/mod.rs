@@ -147,6 +147,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
             slots,
             epoch,
             hears: knows.clone(),
+            owners: BTreeSet::new(),
             knows,
             keys,
             replica: master.and_then(number_of).map(|master| ReplicaFacts {

@@ -245,3 +245,16 @@ pub(crate) async fn command(pod: &Pod, words: &[&str]) -> Result<Ended> {
         text: String::from_utf8(text)?,
     })
 }
+
+/// Waits until a replica has as many keys as its master. Until then a master's death costs what it has
+/// acknowledged: replication is asynchronous, and 6.0 streams nothing for up to a second after a copy.
+pub(crate) async fn replicated(bed: &Testbed, master: usize, replica: usize) -> Result<()> {
+    let (master, replica) = (bed.pod(master)?, bed.pod(replica)?);
+    wait::until(LONG, "the replica has all keys", async || {
+        let keys: u64 = master.command(&["DBSIZE"]).await?;
+        let copied: u64 = replica.command(&["DBSIZE"]).await?;
+        ensure!(keys == copied, "{copied} of {keys}");
+        Ok(())
+    })
+    .await
+}

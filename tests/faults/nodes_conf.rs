@@ -251,3 +251,111 @@ async fn init_lets_a_blank_pod_start_at_once() -> Result<()> {
     formed_as_planned(&bed).await?;
     bed.finish().await
 }
+
+/// A replica's line under another shard ID than its master's, as servers from 7.2 on write it for a
+/// moment. Valkey 8.0 does not start from it where that line comes first.
+#[tokio::test]
+async fn a_replica_under_its_old_shard_is_put_right_and_starts() -> Result<()> {
+    let (bed, before) = formed("conf-shard").await?;
+    let canary = bed.write_canary("conf-shard", 100).await?;
+    let pod = bed.pod(4)?;
+    bed.end_pod(4, Ending::Kill).await?;
+    let text = fs::read_to_string(pod.nodes_conf())?;
+    let key = "shard-id=";
+    let Some(own) = text
+        .lines()
+        .find(|line| line.contains("myself") && line.contains(key))
+    else {
+        println!("skipped: this server has no shard IDs");
+        bed.start_pod(4).await?;
+        return as_before(bed, &before, &canary).await;
+    };
+    let at = own.find(key).context("no shard")? + key.len();
+    let wrong = format!("{}{}{}", &own[..at], "ab".repeat(20), &own[at + 40..]);
+    let rest: Vec<&str> = text.lines().filter(|line| *line != own).collect();
+    fs::write(pod.nodes_conf(), format!("{wrong}\n{}\n", rest.join("\n")))?;
+    if bed.pod(4)?.settings().server.label() == "valkey-8.0" {
+        pod.start_redis().await?;
+        let status = pod.redis.ended(LONG).await?;
+        ensure!(!status.success(), "it starts from it");
+    }
+    start_after_init(&bed, &pod).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 28: a master's data is gone and its nodes.conf is not. Started at once, it would have its
+/// replica drop the data; `init` has it wait until that one has been elected.
+#[tokio::test]
+async fn a_master_without_its_data_starts_after_its_replica_was_elected() -> Result<()> {
+    let bed = bed("conf-no-data").appendonly(false).build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("conf-no-data", 300).await?;
+    replicated(&bed, 1, 4).await?;
+    let pod = bed.pod(1)?;
+    pod.kill().await?;
+    let began = std::time::Instant::now();
+    start_after_init(&bed, &pod).await?;
+    println!("started after {:?}", began.elapsed());
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&4].role == testbed::Role::Master, "{after}");
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 35, the other way round: the snapshot is of a replica that has been elected since. Started
+/// from it, it would give up the slots that it owns; `init` waits until another owns them.
+#[tokio::test]
+async fn a_snapshot_from_before_its_election_waits_for_another_one() -> Result<()> {
+    let (bed, before) = formed("conf-elected").await?;
+    let pod = bed.pod(4)?;
+    let snapshot = tempfile::tempdir()?;
+    volumes::copy(&pod.data_dir(), snapshot.path())?;
+    bed.end_pod(1, Ending::Kill).await?;
+    elected(&*bed.pod(4)?).await?;
+    bed.start_pod(1).await?;
+    bed.whole(LONG).await?;
+    let canary = bed.write_canary("elected", 300).await?;
+    replicated(&bed, 4, 1).await?;
+
+    bed.end_pod(4, Ending::Kill).await?;
+    pod.wipe_volume().await?;
+    volumes::copy(snapshot.path(), &pod.data_dir())?;
+    start_after_init(&bed, &pod).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&1].role == testbed::Role::Master, "{after}");
+    as_before(bed, &before, &canary).await
+}
+
+async fn elected(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "its replica is elected", async || {
+        let role: Vec<redis::Value> = pod.command(&["ROLE"]).await?;
+        let role: String = redis::from_redis_value(role[0].clone())?;
+        ensure!(role == "master", "{role}");
+        Ok(())
+    })
+    .await
+}
+
+/// Scenario 35: an old snapshot in the place of a volume, from before a failover. Its node is the old
+/// master with old epochs; what was written since is kept.
+#[tokio::test]
+async fn an_older_snapshot_in_place_of_the_volume_takes_nothing_back() -> Result<()> {
+    let (bed, before) = formed("conf-snapshot").await?;
+    bed.write_canary("old", 200).await?;
+    let pod = bed.pod(1)?;
+    let snapshot = tempfile::tempdir()?;
+    volumes::copy(&pod.data_dir(), snapshot.path())?;
+    bed.end_pod(1, Ending::Kill).await?;
+    elected(&*bed.pod(4)?).await?;
+    bed.start_pod(1).await?;
+    bed.whole(LONG).await?;
+    let canary = bed.write_canary("new", 300).await?;
+
+    bed.end_pod(1, Ending::Kill).await?;
+    pod.wipe_volume().await?;
+    volumes::copy(snapshot.path(), &pod.data_dir())?;
+    start_after_init(&bed, &pod).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&4].role == testbed::Role::Master, "{after}");
+    as_before(bed, &before, &canary).await
+}

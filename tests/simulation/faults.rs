@@ -133,13 +133,17 @@ pub(crate) fn end_pod(world: &mut World, pod: usize) {
 
 /// Starts a pod at an address; its Redis and its agent come up in any order, DNS names it later.
 pub(crate) fn start_pod(world: &mut World, pod: usize, ip: IpAddr) {
+    let ms = world.rng.i64(10..1500);
+    start_pod_with_redis_after(world, pod, ip, ms);
+}
+
+fn start_pod_with_redis_after(world: &mut World, pod: usize, ip: IpAddr, redis_ms: i64) {
     world.tell(|world| format!("* {} starts at {ip}", world.pod_name(pod)));
     world.released.remove(&ip);
     world.pods[pod].ip = Some(ip);
     world.pods[pod].loads_for = world.rng.i64(0..800);
     let (start, agent_start) = (world.pods[pod].starts, world.pods[pod].agent_starts);
-    let ms = world.rng.i64(10..1500);
-    world.after(ms, Event::Redis(pod, start));
+    world.after(redis_ms, Event::Redis(pod, start));
     let ms = world.rng.i64(10..1500);
     world.after(ms, Event::AgentStart(pod, agent_start));
     let ms = world.rng.i64(0..4000);
@@ -374,7 +378,10 @@ fn lose_nodes_conf(world: &mut World) {
     if !with_note {
         world.pods[pod].disk.note = None;
     }
-    start_pod(world, pod, ip);
+    // Before it finds no file, it exits for what is in it, again and again.
+    let ms = if world.rng.bool() { 1500 } else { 20_000 };
+    let ms = world.rng.i64(10..ms);
+    start_pod_with_redis_after(world, pod, ip, ms);
 }
 
 fn clone_volume(world: &mut World) {

@@ -10,7 +10,8 @@ pub enum ConfFault {
     /// No line is `myself`.
     NoMyself,
     /// A replica has another shard ID than its master. Redis from 7.2 and Valkey write that for a
-    /// moment when a node becomes a replica, and refuse to start from it.
+    /// moment when a node becomes a replica; Valkey 8.0 refuses to start from it where the replica's
+    /// line comes first.
     ShardsDiffer(NodeId),
 }
 
