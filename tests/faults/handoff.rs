@@ -229,6 +229,45 @@ async fn a_replica_that_dies_in_the_middle_takes_nothing_with_it() -> Result<()>
     as_before(bed, &before, &canary).await
 }
 
+/// Scenario 41: the master itself dies while its replica takes over. There is nothing left to hand
+/// over, the hook says so at once, and Redis elects.
+#[tokio::test]
+async fn a_master_that_dies_in_the_middle_is_replaced_all_the_same() -> Result<()> {
+    let (bed, before) = formed("handoff-master-killed").await?;
+    let canary = bed.write_canary("handoff-master-killed", 300).await?;
+    let pod = bed.pod(0)?;
+    let voters = [bed.pod(1)?, bed.pod(2)?];
+    for voter in &voters {
+        voter.redis.freeze().await?;
+    }
+    let hook = tokio::spawn({
+        let pod = pod.clone();
+        async move { command(&pod, &["pre-stop"]).await }
+    });
+    wait::until(LONG, "the replica is told", async || {
+        ensure!(log(&pod)?.contains("take over"), "not yet");
+        Ok(())
+    })
+    .await?;
+    pod.redis.kill().await?;
+    for voter in &voters {
+        voter.redis.thaw().await?;
+    }
+    let hook = hook.await??;
+    ensure!(
+        hook.code == 0 && hook.text.contains("Redis does not run"),
+        "{hook:?}"
+    );
+    bed.end_pod(0, Ending::Graceful).await?;
+    wait::until(LONG, "the replica has taken over", async || {
+        ensure!(role(&*bed.pod(3)?).await?["role"] == "master");
+        Ok(())
+    })
+    .await?;
+    bed.start_pod(0).await?;
+    as_before(bed, &before, &canary).await
+}
+
 /// Of two replicas the one that is behind is passed over (scenario 39), and the one that dies meanwhile
 /// is followed by the other.
 #[tokio::test]
