@@ -90,8 +90,8 @@ fn check(
                 let virgin = facts.slots.is_empty() && facts.keys == 0 && facts.knows.is_empty();
                 let stage = claim.stage;
                 prop_assert!(
-                    stage == Some(Stage::Forming)
-                        || (stage == Some(Stage::Virgin) && (virgin || !marker)),
+                    // Its Redis may know members since its sidecar last looked; see below for whom.
+                    matches!(stage, Some(Stage::Forming | Stage::Virgin)),
                     "S1: {pod} is neither new nor forming with us"
                 );
                 let OwnRedis::Up(own) = &seen.own else {
