@@ -64,6 +64,28 @@ async fn a_master_hands_its_slots_over_before_it_stops() -> Result<()> {
     as_before(bed, &before, &canary).await
 }
 
+/// The order to the replica goes with the same password as all else, over IPv6 as well.
+#[tokio::test]
+async fn a_cluster_with_a_password_hands_over_on_ipv6() -> Result<()> {
+    let bed = bed("handoff-password")
+        .password("a-secret-of-the-test")
+        .ipv6()
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-password", 100).await?;
+    let hook = command(&*bed.pod(1)?, &["pre-stop"]).await?;
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(masters(&bed).await? == [0, 2, 4], "{hook:?}");
+    for pod in bed.pods() {
+        ensure!(!log(&pod)?.contains("a-secret-of-the-test"), "S14");
+    }
+    bed.end_pod(1, Ending::Graceful).await?;
+    bed.start_pod(1).await?;
+    as_before(bed, &before, &canary).await
+}
+
 /// Whoever has nothing to hand over says so at once, and nobody is told anything.
 #[tokio::test]
 async fn a_replica_has_nothing_to_hand_over() -> Result<()> {
