@@ -289,6 +289,8 @@ impl Crowd {
                 me.knows.insert(other);
                 self.pods[other as usize].knows.insert(who);
             }
+            // Of its volume, which is not played here.
+            Action::KeepConf(_) | Action::Record(_) => {}
             other => panic!("{other}"),
         }
     }

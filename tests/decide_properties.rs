@@ -112,6 +112,7 @@ fn check(
                 prop_assert_eq!(pod, &policy.pod(ordinal));
                 let virgin = facts.slots.is_empty() && facts.keys == 0 && facts.knows.is_empty();
                 prop_assert!(
+                    // Its Redis may know members since its sidecar last looked; see below for whom.
                     matches!(claim.stage, Some(Stage::Virgin | Stage::Forming)),
                     "S1: {pod} is neither new nor forming with us"
                 );

@@ -33,15 +33,16 @@ const RETRIES: u32 = 40;
 #[derive(Debug)]
 pub struct Ledger {
     stop: Arc<AtomicBool>,
-    shards: Vec<Watched>,
+    shards: Vec<Users>,
 }
 
-/// A writer, a reader, and what they have seen.
-type Watched = (
-    JoinHandle<Result<()>>,
-    JoinHandle<Result<()>>,
-    Arc<Mutex<Shard>>,
-);
+/// A shard's writer and reader, and their book.
+#[derive(Debug)]
+struct Users {
+    writer: JoinHandle<Result<()>>,
+    reader: JoinHandle<Result<()>>,
+    book: Arc<Mutex<Shard>>,
+}
 
 /// What one shard's writer and reader have seen.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +87,11 @@ impl Testbed {
                 Arc::clone(&stop),
             );
             let reader = read(other, tag, Arc::clone(&book), Arc::clone(&stop));
-            shards.push((tokio::spawn(writer), tokio::spawn(reader), book));
+            shards.push(Users {
+                writer: tokio::spawn(writer),
+                reader: tokio::spawn(reader),
+                book,
+            });
         }
         Ok(Ledger { stop, shards })
     }
@@ -131,7 +136,12 @@ impl Ledger {
         self.stop.store(true, Ordering::Relaxed);
         let mut connection = testbed.user()?.get_async_connection().await?;
         let mut shards = Vec::new();
-        for (writer, reader, book) in self.shards {
+        for Users {
+            writer,
+            reader,
+            book,
+        } in self.shards
+        {
             writer.await??;
             reader.await??;
             let mut shard = lock(&book).clone();

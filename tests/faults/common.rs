@@ -11,7 +11,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(40);
 /// How long silence is watched: longer than the gaps after which rules write again.
 pub(crate) const QUIET: Duration = Duration::from_millis(2500);
 /// Everything that changes the topology.
-const TOPOLOGY: [&str; 6] = [
+const TOPOLOGY: [&str; 7] = [
+    "cluster|failover",
     "cluster|meet",
     "cluster|addslots",
     "cluster|addslotsrange",

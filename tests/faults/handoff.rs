@@ -64,6 +64,28 @@ async fn a_master_hands_its_slots_over_before_it_stops() -> Result<()> {
     as_before(bed, &before, &canary).await
 }
 
+/// The order to the replica goes with the same password as all else, over IPv6 as well.
+#[tokio::test]
+async fn a_cluster_with_a_password_hands_over_on_ipv6() -> Result<()> {
+    let bed = bed("handoff-password")
+        .password("a-secret-of-the-test")
+        .ipv6()
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-password", 100).await?;
+    let hook = command(&*bed.pod(1)?, &["pre-stop"]).await?;
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(masters(&bed).await? == [0, 2, 4], "{hook:?}");
+    for pod in bed.pods() {
+        ensure!(!log(&pod)?.contains("a-secret-of-the-test"), "S14");
+    }
+    bed.end_pod(1, Ending::Graceful).await?;
+    bed.start_pod(1).await?;
+    as_before(bed, &before, &canary).await
+}
+
 /// Whoever has nothing to hand over says so at once, and nobody is told anything.
 #[tokio::test]
 async fn a_replica_has_nothing_to_hand_over() -> Result<()> {
@@ -226,6 +248,45 @@ async fn a_replica_that_dies_in_the_middle_takes_nothing_with_it() -> Result<()>
     // The stop never came: after a while this is a pod like any other.
     pod.agent.kill().await?;
     pod.start_agent().await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 41: the master itself dies while its replica takes over. There is nothing left to hand
+/// over, the hook says so at once, and Redis elects.
+#[tokio::test]
+async fn a_master_that_dies_in_the_middle_is_replaced_all_the_same() -> Result<()> {
+    let (bed, before) = formed("handoff-master-killed").await?;
+    let canary = bed.write_canary("handoff-master-killed", 300).await?;
+    let pod = bed.pod(0)?;
+    let voters = [bed.pod(1)?, bed.pod(2)?];
+    for voter in &voters {
+        voter.redis.freeze().await?;
+    }
+    let hook = tokio::spawn({
+        let pod = pod.clone();
+        async move { command(&pod, &["pre-stop"]).await }
+    });
+    wait::until(LONG, "the replica is told", async || {
+        ensure!(log(&pod)?.contains("take over"), "not yet");
+        Ok(())
+    })
+    .await?;
+    pod.redis.kill().await?;
+    for voter in &voters {
+        voter.redis.thaw().await?;
+    }
+    let hook = hook.await??;
+    ensure!(
+        hook.code == 0 && hook.text.contains("Redis does not run"),
+        "{hook:?}"
+    );
+    bed.end_pod(0, Ending::Graceful).await?;
+    wait::until(LONG, "the replica has taken over", async || {
+        ensure!(role(&*bed.pod(3)?).await?["role"] == "master");
+        Ok(())
+    })
+    .await?;
+    bed.start_pod(0).await?;
     as_before(bed, &before, &canary).await
 }
 

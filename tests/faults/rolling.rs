@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use testbed::{Ending, Pod, Snapshot, Testbed, ledger::Shard, wait};
 
 use crate::common::*;
@@ -36,12 +36,25 @@ async fn roll(bed: &Testbed, with_hook: bool) -> Result<Vec<String>> {
                     .map(|line| format!("{ordinal}: {line}")),
             );
         }
+        file_is_begun(&pod).await?;
         bed.end_pod(ordinal, Ending::Graceful).await?;
         pod.move_to(bed.fresh_address()?).await?;
         bed.start_pod(ordinal).await?;
         bed.pod_ready(&pod, LONG).await?;
     }
     Ok(said)
+}
+
+/// Redis 6.0 takes no SIGTERM while it writes its first append-only file after a full copy.
+async fn file_is_begun(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "the first append-only file is there", async || {
+        let info: String = pod.command(&["INFO", "persistence"]).await?;
+        for idle in ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"] {
+            ensure!(info.contains(idle), "{}: not {idle}", pod.name);
+        }
+        Ok(())
+    })
+    .await
 }
 
 fn tell(what: &str, shards: &[Shard], took: Duration) {
@@ -186,6 +199,14 @@ async fn a_replica_in_the_middle_of_its_first_copy_is_waited_for() -> Result<()>
     bed.finish().await
 }
 
+/// What this Redis has written, or applied.
+async fn offset(pod: &Pod) -> Result<u64> {
+    let info: String = pod.command(&["INFO", "replication"]).await?;
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+    let found = value("slave_repl_offset:").or(value("master_repl_offset:"));
+    Ok(found.context("no offset")?.trim().parse()?)
+}
+
 /// Scenario 39: the only replica cannot keep up. It is told when it has come near, so that the master
 /// holds its clients back for no longer than it must.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,7 +242,12 @@ async fn a_replica_that_is_behind_may_catch_up_first() -> Result<()> {
             anyhow::Ok(())
         }
     });
-    says(&replica, "replica-lag", "behind").await?;
+    wait::until(LONG, "the replica is behind", async || {
+        let (ahead, behind) = (offset(&pod).await?, offset(&replica).await?);
+        ensure!(ahead > behind + 1_000_000, "{behind} of {ahead}");
+        Ok(())
+    })
+    .await?;
     let hook = tokio::spawn({
         let pod = Arc::clone(&pod);
         async move { command(&pod, &["pre-stop", "--grace", "60"]).await }

@@ -10,6 +10,7 @@ use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::asked::{Asked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
 use redis_sidecar::model::history::HistorySeen;
+use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
     Silence, Volume,
@@ -38,8 +39,6 @@ pub(crate) struct Agent {
     refusals: Vec<(i64, Refusal)>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
-    /// When this pod was said to be about to be stopped.
-    pub(crate) stop_asked: Option<i64>,
 }
 
 /// How long a handoff may take, in milliseconds.
@@ -47,11 +46,11 @@ pub(crate) const HANDOFF_MS: u64 = 20_000;
 
 impl Agent {
     /// What its socket would have.
-    fn asked(&self) -> Asked {
-        let stop = self.stop_asked.map(|at| {
+    fn asked(&self, stop: Option<i64>) -> Asked {
+        let stop = stop.map(|at| {
             let since = Moment(u64::try_from(at - self.started).unwrap_or(0));
             StopAsked {
-                id: 1,
+                id: u64::try_from(at).unwrap_or(0) + 1,
                 since,
                 until: Moment(since.0 + HANDOFF_MS),
             }
@@ -106,7 +105,6 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         refusals: Vec::new(),
         dns: None,
         rounds: 0,
-        stop_asked: None,
     });
     world.after(1, Event::Agent(pod, steps));
     world.tell(|world| format!("{} agent starts", world.pod_name(pod)));
@@ -166,6 +164,7 @@ fn look(world: &mut World, pod: usize) {
     let file = nodes_file_of(world, pod);
     let zone = world.pods[pod].cluster;
     let (now, wall) = (world.now, world.wall(pod));
+    let stop = world.judge.to_be_stopped.get(&pod).copied();
     let volume = match &world.pods[pod].disk.note {
         Some(note) => Volume::Says(note.clone()),
         None => Volume::Blank,
@@ -200,7 +199,7 @@ fn look(world: &mut World, pod: usize) {
         volume,
         volume_error: None,
         refusals,
-        asked: agent.asked(),
+        asked: agent.asked(stop),
     });
     let lag = world.pods[pod].agent_lag;
     let ms = world.rng.i64(0..=lag);
@@ -388,8 +387,15 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
     if !action.writes_to_redis() {
         return true;
     }
-    let process = world.process(pod);
-    let result = world.with_node(process, |node, env| node.obey(action, env));
+    let result = match action {
+        Action::HandOver {
+            replica, socket, ..
+        } => tell_replica(world, pod, action, (replica, socket.ip())),
+        _ => {
+            let process = world.process(pod);
+            world.with_node(process, |node, env| node.obey(action, env))
+        }
+    };
     if let Action::Meet { ip, .. } = action
         && world.snatch_next
     {
@@ -408,4 +414,24 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         agent.refusals.push((now, Refusal { action, error }));
     }
     true
+}
+
+/// The one command to another pod's Redis, which first names its ID on the same connection.
+fn tell_replica(
+    world: &mut World,
+    pod: usize,
+    action: &Action,
+    (id, ip): (&NodeId, IpAddr),
+) -> Option<Result<(), String>> {
+    let there = world.occupant(ip).filter(|peer| world.asks(pod, *peer))?;
+    if world.layout.own_passwords && world.pods[there].cluster != world.pods[pod].cluster {
+        return None;
+    }
+    let process = world.process(there);
+    world.with_node(process, |node, env| {
+        if node.id != *id {
+            return Err("another node answers there now".to_owned());
+        }
+        node.obey(action, env)
+    })
 }

@@ -26,6 +26,7 @@ pub(crate) struct Outcome {
     pub(crate) steps: u64,
     pub(crate) writes: u64,
     pub(crate) lost_by_redis: u32,
+    pub(crate) handoffs: u64,
     pub(crate) told: Vec<String>,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         steps: world.steps,
         writes: world.judge.writes,
         lost_by_redis: world.judge.lost_by_redis,
+        handoffs: world.judge.handoffs,
         told: world.history(),
     }
 }

@@ -40,6 +40,9 @@ pub(crate) struct Judge {
     /// A person merged two clusters in this history, or cloned a volume.
     pub(crate) merge_planted: bool,
     pub(crate) clone_planted: bool,
+    /// Pods that the kubelet has announced a stop to, since when.
+    pub(crate) to_be_stopped: BTreeMap<usize, i64>,
+    pub(crate) handoffs: u64,
     pub(crate) writes: u64,
     pub(crate) last_write: String,
     tenancies: Vec<Tenancy>,
@@ -116,6 +119,7 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     if std::mem::take(&mut world.judge.look) {
         invariant_no_merge(world);
         invariant_one_owner_a_slot(world);
+        invariant_a_handoff_keeps_all(world);
     }
     if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
         note_minorities(world);
@@ -123,6 +127,29 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     match world.judge.violation.take() {
         Some(what) => Err(what),
         None => Ok(()),
+    }
+}
+
+/// Who took over from a master that was well has all that this one had acknowledged.
+fn invariant_a_handoff_keeps_all(world: &mut World) {
+    for pod in 0..world.pods.len() {
+        let node = world.pods[pod].node.as_mut();
+        let Some(from) = node.and_then(|node| node.manual.taken_from.take()) else {
+            continue;
+        };
+        world.judge.handoffs += 1;
+        let running = |pod: &Pod| pod.node.as_ref().is_some_and(|node| node.id == from);
+        let old = world.pods.iter().position(running);
+        let old = old.and_then(|old| world.pods[old].node.as_ref());
+        let (Some(old), Some(new)) = (old, &world.pods[pod].node) else {
+            continue;
+        };
+        let lost = old.keys_in(new.me().segs) & !new.keys;
+        if lost != 0 {
+            let (name, lost) = (world.pod_name(pod), lost.count_ones());
+            let what = format!("S7: {lost} keys lost when {name} took over from {from}");
+            world.judge.blame(what);
+        }
     }
 }
 
@@ -250,8 +277,7 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
 
 /// Nobody fails over but who was asked to (S7).
 fn s7_failover(world: &World, pod: usize) -> Option<String> {
-    let agent = world.pods[pod].agent.as_ref()?;
-    let asked = agent.stop_asked.is_some();
+    let asked = world.judge.to_be_stopped.contains_key(&pod);
     (!asked).then(|| "S7: nobody has asked for it".to_owned())
 }
 

@@ -485,12 +485,13 @@ impl World {
         }
         let pod = self.rng.usize(0..self.pods.len());
         let masters = u32::from(self.layout.shape.masters);
-        let key = self.keys_used;
+        let (key, wall) = (self.keys_used, self.wall(pod));
         let Some(node) = &mut self.pods[pod].node else {
             return;
         };
         let seg = 1 << (key % masters);
-        if node.is_replica() || !node.state_ok || node.me().segs & seg == 0 {
+        let held = node.holds_writes(wall);
+        if held || node.is_replica() || !node.state_ok || node.me().segs & seg == 0 {
             return;
         }
         node.keys |= 1 << key;

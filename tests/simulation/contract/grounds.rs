@@ -226,6 +226,13 @@ impl Ground for Fake {
                 };
                 return self.obey(*pod, &action);
             }
+            Step::Failover(pod) => {
+                let action = Action::TakeOver {
+                    master: whom(&self.names, "nobody", "")?,
+                    pod: String::new(),
+                };
+                return self.obey(*pod, &action);
+            }
             Step::Forget(pod, name) => {
                 let table = self.world.pods[*pod].node.as_ref();
                 let table = table.map_or(String::new(), |node| node.nodes_text());

@@ -57,10 +57,6 @@ impl Node {
         }
     }
 
-    fn failover(&mut self, _: &mut Env<'_>) -> Result<(), String> {
-        Err("ERR not yet".to_owned())
-    }
-
     fn set_config_epoch(&mut self, epoch: u64) -> Result<(), String> {
         if self.recs.len() > 1 {
             return Err("ERR The user can assign a config epoch only when the node does not know any other node.".to_owned());

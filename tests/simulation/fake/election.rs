@@ -14,7 +14,8 @@ impl Node {
         let Some(master) = self.me().master.and_then(|id| self.recs.get(&id)) else {
             return;
         };
-        if !master.fail || master.segs == 0 {
+        let manual = self.may_start();
+        if !(master.fail || manual) || master.segs == 0 {
             return;
         }
         let Some(replication) = self.replication else {
@@ -25,7 +26,7 @@ impl Node {
             LinkState::Up { .. } => 0,
             _ => env.now.saturating_sub(replication.down_since),
         };
-        if (down_for - timeout).max(0) > REPL_PING_MS + timeout * VALIDITY {
+        if !manual && (down_for - timeout).max(0) > REPL_PING_MS + timeout * VALIDITY {
             return;
         }
         let auth_timeout = (timeout * 2).max(2000);
@@ -37,8 +38,12 @@ impl Node {
                 .knows()
                 .filter(|rec| rec.replica && rec.master == master && rec.offset > own);
             let rank = i64::try_from(ahead.count()).expect("few");
+            let delay = match manual {
+                true => 0,
+                false => 500 + env.rng.i64(0..500) + rank * 1000,
+            };
             self.election = Election {
-                at: env.now + 500 + env.rng.i64(0..500) + rank * 1000,
+                at: env.now + delay,
                 ..Election::default()
             };
             self.broadcast(Kind::Pong, env);
@@ -65,6 +70,8 @@ impl Node {
         let old = self.me().master;
         let epoch = self.election.epoch;
         self.former_master = old.map(|id| (id, env.now));
+        self.manual.taken_from = old.filter(|_| self.may_start());
+        self.end_manual();
         let segs = old
             .and_then(|id| self.recs.get_mut(&id))
             .map_or(0, |rec| std::mem::take(&mut rec.segs));
@@ -97,7 +104,7 @@ impl Node {
         let Some(master) = candidate.master.and_then(|id| self.recs.get(&id)) else {
             return;
         };
-        if !master.fail || env.now - master.voted_time < self.node_timeout * 2 {
+        if !(master.fail || packet.forced) || env.now - master.voted_time < self.node_timeout * 2 {
             return;
         }
         let stale = self.segs().filter(|seg| packet.segs & seg != 0).any(|seg| {

@@ -149,6 +149,7 @@ impl Node {
             first_judged: 0,
             former_master: None,
             election: Election::default(),
+            manual: Default::default(),
             replication: None,
             keys: disk.keys,
             announce_ip: None,
