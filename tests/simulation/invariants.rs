@@ -4,6 +4,7 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
+use super::stops;
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
@@ -254,7 +255,7 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         Action::AddSlots { .. } => s3_slots(world, pod),
         Action::SetConfigEpoch(_) => s3_epoch(world, pod, node),
         Action::DropHandshake { id, .. } => s6_forget(node, id),
-        Action::HandOver { .. } | Action::TakeOver { .. } => s7_failover(world, pod),
+        Action::HandOver { .. } | Action::TakeOver { .. } => stops::s7_failover(world, pod),
         Action::Announce { .. }
         | Action::Hasten { .. }
         | Action::RestoreNodeTimeout(_)
@@ -273,12 +274,6 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
             .judge
             .blame(format!("{name} orders: {action}: {what}"));
     }
-}
-
-/// Nobody fails over but who was asked to (S7).
-fn s7_failover(world: &World, pod: usize) -> Option<String> {
-    let asked = world.judge.to_be_stopped.contains_key(&pod);
-    (!asked).then(|| "S7: nobody has asked for it".to_owned())
 }
 
 /// Within the last second a node answered there whose ID is in the own table, or an empty one of the

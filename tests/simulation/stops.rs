@@ -30,3 +30,9 @@ pub(crate) fn stop(world: &mut World, pod: usize) {
     let ip = ip.unwrap_or_else(|| world.fresh_address());
     start_pod(world, pod, ip);
 }
+
+/// Nobody fails over but who was asked to (S7).
+pub(crate) fn s7_failover(world: &World, pod: usize) -> Option<String> {
+    let asked = world.judge.to_be_stopped.contains_key(&pod);
+    (!asked).then(|| "S7: nobody has asked for it".to_owned())
+}
