@@ -112,6 +112,8 @@ impl Plan {
         let Action::Meet { ip, port, .. } = action else {
             return;
         };
+        // Until the handshake is over its address is watched (`disarm`), from the very next round on.
+        self.hurry = true;
         let socket = SocketAddr::new(*ip, *port);
         let answer = self.memory.answers.get(&socket);
         if let Some(id) = answer.and_then(answered_id) {

@@ -4,6 +4,7 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
+use super::owners::one_owner_a_slot;
 use super::stops;
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
@@ -40,6 +41,8 @@ pub(crate) struct Judge {
     pub(crate) lost_by_redis: u32,
     /// A person merged two clusters in this history, or cloned a volume.
     pub(crate) merge_planted: bool,
+    /// Two masters with the same slots and the same epoch, and since when.
+    pub(crate) one_epoch: Option<((usize, usize, u64), i64)>,
     pub(crate) clone_planted: bool,
     /// Pods that the kubelet has announced a stop to, since when.
     pub(crate) to_be_stopped: BTreeMap<usize, i64>,
@@ -103,7 +106,7 @@ impl Judge {
         self.blame(what);
     }
 
-    fn blame(&mut self, what: String) {
+    pub(crate) fn blame(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
 
@@ -119,7 +122,7 @@ impl Judge {
 pub(crate) fn check(world: &mut World) -> Result<(), String> {
     if std::mem::take(&mut world.judge.look) {
         invariant_no_merge(world);
-        invariant_one_owner_a_slot(world);
+        one_owner_a_slot(world);
         invariant_a_handoff_keeps_all(world);
     }
     if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
@@ -203,33 +206,6 @@ fn invariant_no_merge(world: &mut World) {
     }
     if let Some(what) = found.filter(|_| !world.judge.merge_planted) {
         world.judge.blame(what);
-    }
-}
-
-/// Two live masters of one cluster never own a slot at one epoch.
-fn invariant_one_owner_a_slot(world: &mut World) {
-    if world.judge.clone_planted || world.judge.merge_planted {
-        return;
-    }
-    let mut owners: BTreeMap<(usize, u32, u64), usize> = BTreeMap::new();
-    let mut found = None;
-    for (pod, p) in world.pods.iter().enumerate() {
-        let Some(node) = &p.node else { continue };
-        let me = node.me();
-        if me.replica || me.epoch == 0 {
-            continue;
-        }
-        for seg in node.segs().filter(|seg| me.segs & seg != 0) {
-            if let Some(other) = owners.insert((p.cluster, seg, me.epoch), pod) {
-                found = Some((other, pod, me.epoch));
-            }
-        }
-    }
-    if let Some((a, b, epoch)) = found {
-        let (a, b) = (world.pod_name(a), world.pod_name(b));
-        world
-            .judge
-            .blame(format!("{a} and {b} own the same slots at epoch {epoch}"));
     }
 }
 

@@ -17,6 +17,7 @@ mod faults;
 mod history;
 mod invariants;
 mod network;
+mod owners;
 mod restored;
 mod stops;
 mod whole;
