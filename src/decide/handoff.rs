@@ -190,7 +190,7 @@ fn judge(scene: &Scene<'_>, cleared: Option<&Cleared>, task: &Task<'_>, plan: &m
 /// A Redis that cannot be asked: one that does not run has nothing to hand over.
 fn without_redis(scene: &Scene<'_>, task: &Task<'_>) -> Answer {
     let why = match &scene.seen.own {
-        OwnRedis::Silent(Silence::Unreachable(_)) if task.stops => {
+        OwnRedis::Silent(Silence::Refused(_) | Silence::Unreachable(_)) if task.stops => {
             return done("Redis does not run, so there is nothing to hand over");
         }
         OwnRedis::Silent(why) => format!("Redis {why}"),
