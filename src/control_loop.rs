@@ -371,10 +371,11 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
     anew
 }
 
-/// The only clock that the agent's judgement ever sees.
+/// The clock that the agent's judgement rests on. The time of day, which may jump, is beside it in the
+/// observation: for people, and for the end of a pause that outlives this agent.
 #[allow(
     clippy::disallowed_methods,
-    reason = "this is the one place that reads a clock"
+    reason = "this is the one place that reads this clock"
 )]
 fn clock() -> Instant {
     Instant::now()
