@@ -3,8 +3,10 @@
 
 use crate::model::decision::{Action, Nudge};
 use crate::model::observation::{CopyConfig, Refusal};
-use crate::redis_link::{Write, WriteLink};
+use crate::redis_link::{HandOverLink, LinkError, ServerErrorText, Write, WriteLink};
 use crate::volume::NoteFile;
+use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 
 /// What came of one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,19 +21,48 @@ pub enum Outcome {
     NotWritten(String),
 }
 
+/// The agent's files on the volume.
+pub struct Files {
+    /// Its note.
+    pub note: NoteFile,
+    /// Its copies of nodes.conf.
+    pub conf: ConfCopies,
+    /// What this node went through.
+    pub history: HistoryFile,
+}
+
 /// Carries one action out.
-pub async fn carry_out(action: &Action, link: &mut WriteLink, file: &NoteFile) -> Outcome {
-    if let Action::Remember(note) = action {
-        return match file.write(note) {
-            Ok(()) => Outcome::Done,
-            Err(error) => Outcome::NotWritten(error.to_string()),
-        };
+pub async fn carry_out(action: &Action, link: &mut WriteLink, files: &mut Files) -> Outcome {
+    let written = match action {
+        Action::Remember(note) => Some(files.note.write(note)),
+        Action::KeepConf(conf) => Some(files.conf.keep(conf)),
+        Action::RestoreConf { conf, over } => Some(files.conf.restore(conf, over)),
+        Action::Record(events) => Some(files.history.record(events)),
+        _ => None,
+    };
+    match written {
+        Some(Ok(())) => return Outcome::Done,
+        Some(Err(error)) => return Outcome::NotWritten(error.to_string()),
+        None => {}
     }
     let commands = commands(action);
     let sent = match action {
         Action::Hasten { .. } => link.send_blindly(&commands).await.map(|reply| vec![reply]),
         _ => link.send(&commands).await,
     };
+    outcome(action, sent)
+}
+
+/// The one action on another pod's Redis: tells the replica, if it is still this node that answers.
+pub async fn hand_over(action: &Action, id: &str, link: HandOverLink) -> Outcome {
+    let sent = link.take_over_if(id).await;
+    outcome(action, sent.map(|reply| vec![reply]))
+}
+
+fn outcome(
+    action: &Action,
+    sent: Result<Vec<Result<String, ServerErrorText>>, LinkError>,
+) -> Outcome {
     let replies = match sent {
         Ok(replies) => replies,
         Err(error) => return Outcome::NoAnswer(error.to_string()),
@@ -114,6 +145,7 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
         Action::ForceFailover { .. } => vec![Write::FailoverForce],
         Action::Forget { id, .. } => vec![Write::Forget(id.to_string())],
         Action::Copies { from, to } => copies(from, to),
+        Action::TakeOver { .. } => vec![Write::Failover],
         // Redis reads a connection piece by piece, and judges its state between two of them. What
         // is behind the filler is already with it: it comes even if this agent is killed now.
         Action::Hasten {
@@ -129,7 +161,12 @@ pub(crate) fn commands(action: &Action) -> Vec<Write> {
             all
         }
         Action::RestoreNodeTimeout(ms) => vec![node_timeout(*ms)],
-        Action::Remember(_) => Vec::new(),
+        // To the own Redis, nothing: see `hand_over`.
+        Action::HandOver { .. }
+        | Action::Remember(_)
+        | Action::KeepConf(_)
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => Vec::new(),
     }
 }
 

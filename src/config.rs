@@ -53,6 +53,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `NODES_CONF`: a relative path is one in `data_dir`, as in Redis.
     pub nodes_conf: PathBuf,
+    /// `SOCKET`: where commands reach the agent; by default in `data_dir`.
+    pub socket: PathBuf,
     /// `HTTP_ADDR`: peers are asked on the same port.
     pub http_addr: SocketAddr,
     /// `DNS_SERVER`: none means `/etc/resolv.conf`.

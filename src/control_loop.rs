@@ -1,25 +1,29 @@
 //! The one loop: wake up, observe, decide, act, publish. It alone reads a clock, keeps the order
 //! and the deadlines, and logs what changed. A wake-up carries no facts; it only starts a round.
 
-use crate::act::{self, Outcome};
+use crate::act::{self, Files, Outcome};
 use crate::config::Config;
 use crate::decide::decide;
 use crate::decide::memory::Memory;
 use crate::decide::policy::Policy;
 use crate::model::decision::{Action, Decision, Planned};
-use crate::model::observation::{Observation, OwnRedis, Refusal};
-use crate::model::time::Moment;
+use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
+use crate::model::observation::{Observation, OwnRedis, Refusal, Silence};
+use crate::model::time::{Moment, WallTime};
 use crate::observe::doubted_peers::DoubtedPeers;
 use crate::observe::folder_watch::FolderWatch;
 use crate::observe::peer_watch::PeerWatch;
 use crate::observe::peers::{NotADnsName, PeerFinder, PeerNames};
 use crate::observe::{nodes_conf, own_redis};
+use crate::operate::desk::Desk;
 use crate::publish::heartbeat::Heartbeat;
 use crate::publish::metrics::Counters;
 use crate::publish::snapshot;
 use crate::publish::status::Status;
-use crate::redis_link::{CredentialStore, LinkTimeouts, ReadLink, WriteLink};
+use crate::redis_link::{CredentialStore, HandOverLink, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
+use crate::volume::conf_copies::ConfCopies;
+use crate::volume::history_file::HistoryFile;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +33,11 @@ use tokio::sync::watch;
 const OWN_REDIS: LinkTimeouts = LinkTimeouts {
     connect: Duration::from_millis(800),
     answer: Duration::from_millis(1500),
+};
+/// For a replica that is to take over.
+const PEER_REDIS: LinkTimeouts = LinkTimeouts {
+    connect: Duration::from_millis(400),
+    answer: Duration::from_millis(800),
 };
 /// Rounds in quick succession share one DNS answer.
 const DNS_EVERY: Duration = Duration::from_millis(150);
@@ -45,13 +54,14 @@ pub struct ControlLoop {
     policy: Policy,
     memory: Memory,
     started: Instant,
+    before_redis: bool,
     credentials: CredentialStore,
     read: ReadLink,
     write: WriteLink,
     peers: PeerWatch,
     doubted: DoubtedPeers,
     watch: FolderWatch,
-    note: NoteFile,
+    files: Files,
     last: Last,
     outlets: Outlets,
 }
@@ -63,8 +73,22 @@ struct Last {
     was_replica: bool,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
+    conf_error: Option<String>,
+    history_error: Option<String>,
     logged: String,
     dry_logged: BTreeSet<String>,
+}
+
+impl Last {
+    /// Why the file of this action could not be written last time.
+    fn error_of(&mut self, action: &Action) -> Option<&mut Option<String>> {
+        match action {
+            Action::Remember(_) => Some(&mut self.volume_error),
+            Action::KeepConf(_) | Action::RestoreConf { .. } => Some(&mut self.conf_error),
+            Action::Record(_) => Some(&mut self.history_error),
+            _ => None,
+        }
+    }
 }
 
 /// Where the loop's results go.
@@ -75,6 +99,8 @@ pub struct Outlets {
     pub heartbeat: Heartbeat,
     /// The numbers for `/metrics`.
     pub counters: Counters,
+    /// What is asked over the socket, and what becomes of it.
+    pub desk: Desk,
 }
 
 impl ControlLoop {
@@ -97,13 +123,18 @@ impl ControlLoop {
             policy: policy(&config),
             memory: Memory::default(),
             started: clock(),
+            before_redis: false,
             read: ReadLink::new(host, port, OWN_REDIS, current.clone()),
             write: WriteLink::new(host, port, OWN_REDIS, current),
             credentials,
             peers: PeerWatch::new(PeerFinder::new(config.dns_server, &names, DNS_TIMEOUT)?),
             doubted: DoubtedPeers::new(config.http_addr.port()),
             watch: FolderWatch::new(&config.nodes_conf),
-            note: NoteFile::new(&config.data_dir),
+            files: Files {
+                note: NoteFile::new(&config.data_dir),
+                conf: ConfCopies::new(&config.data_dir, &config.nodes_conf),
+                history: HistoryFile::read(&config.data_dir),
+            },
             last: Last::default(),
             outlets,
             config,
@@ -123,6 +154,7 @@ impl ControlLoop {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep_until(deadline) => woken_by_file = false,
                 () = self.watch.changed() => woken_by_file = true,
+                () = self.outlets.desk.woken() => woken_by_file = true,
             }
         }
     }
@@ -139,8 +171,10 @@ impl ControlLoop {
         let seen = self.observe(woken_by_file).await;
         let (memory, decision) = decide(&self.policy, &self.memory, &seen);
         self.memory = memory;
+        self.files.history.add(&decision.events);
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
+        self.outlets.desk.answer(&decision.answers);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
         self.write.hang_up();
@@ -175,29 +209,54 @@ impl ControlLoop {
             self.doubted.ask(&ask, &credentials, now),
         );
         self.last.was_replica = matches!(&own, OwnRedis::Up(own) if own.server.replica.is_some());
+        let kept = self.kept(&own);
         self.last
             .refusals
             .retain(|(at, _)| now - *at < REFUSALS_KEPT);
         Observation {
             now,
+            wall: WallTime(jiff::Timestamp::now().as_millisecond()),
             own,
             file: nodes_conf::read(&self.config.nodes_conf),
+            kept,
             dns,
             answers,
-            volume: self.note.read(),
+            volume: self.files.note.read(),
             volume_error: self.last.volume_error.clone(),
+            history: self.files.history.seen(self.last.history_error.as_ref()),
             refusals: self
                 .last
                 .refusals
                 .iter()
                 .map(|(_, refusal)| refusal.clone())
                 .collect(),
+            asked: self.outlets.desk.asked(now),
+        }
+    }
+
+    /// The copies of nodes.conf, and what only a Redis that is down has anybody ask.
+    fn kept(&mut self, own: &OwnRedis) -> KeptConf {
+        let down = matches!(own, OwnRedis::Silent(Silence::Refused(_)));
+        KeptConf {
+            copies: self.files.conf.read(),
+            error: self.last.conf_error.clone(),
+            lock: if down && self.before_redis {
+                self.files.conf.lock()
+            } else {
+                ConfLock::NotTried
+            },
+            data: if down {
+                self.files.conf.data()
+            } else {
+                DataOnVolume::Unknown
+            },
         }
     }
 
     fn publish(&self, seen: &Observation, decision: &Decision) {
-        let status = Arc::new(snapshot::status(&self.config, seen, decision));
-        self.outlets.publisher.send_replace(status);
+        let mut status = snapshot::status(&self.config, seen, decision);
+        status.history = self.files.history.all();
+        self.outlets.publisher.send_replace(Arc::new(status));
     }
 
     fn count(&self, action: &Action, outcome: &Outcome) {
@@ -245,14 +304,23 @@ impl ControlLoop {
                 }
                 continue;
             }
-            let outcome = act::carry_out(action, &mut self.write, &self.note).await;
+            let outcome = match action {
+                Action::HandOver {
+                    replica, socket, ..
+                } => {
+                    let credentials = self.credentials.current().clone();
+                    let link = HandOverLink::new(*socket, PEER_REDIS, credentials);
+                    act::hand_over(action, &replica.to_string(), link).await
+                }
+                _ => act::carry_out(action, &mut self.write, &mut self.files).await,
+            };
             self.count(action, &outcome);
             let now = self.now();
             match outcome {
                 Outcome::Done => {
                     tracing::info!(action = action.name(), evidence, "{action}");
-                    if matches!(action, Action::Remember(_)) {
-                        self.last.volume_error = None;
+                    if let Some(error) = self.last.error_of(action) {
+                        *error = None;
                     }
                 }
                 Outcome::Refused(refusal) => {
@@ -266,7 +334,8 @@ impl ControlLoop {
                     }
                 }
                 Outcome::NotWritten(error) => {
-                    if self.last.volume_error.as_ref() != Some(&error) {
+                    let last = self.last.error_of(action);
+                    if last.as_ref().is_none_or(|l| l.as_ref() != Some(&error)) {
                         tracing::warn!(
                             action = action.name(),
                             evidence,
@@ -274,7 +343,9 @@ impl ControlLoop {
                             "could not {action}"
                         );
                     }
-                    self.last.volume_error = Some(error);
+                    if let Some(last) = last {
+                        *last = Some(error);
+                    }
                 }
                 Outcome::NoAnswer(error) => {
                     tracing::warn!(
@@ -322,14 +393,17 @@ fn with_times_of_tests(mut policy: Policy) -> Policy {
     policy
 }
 
-/// The only clock that the agent's judgement ever sees.
+/// The clock that the agent's judgement rests on. The time of day, which may jump, is beside it in the
+/// observation: for people, and for the end of a pause that outlives this agent.
 #[allow(
     clippy::disallowed_methods,
-    reason = "this is the one place that reads a clock"
+    reason = "this is the one place that reads this clock"
 )]
 fn clock() -> Instant {
     Instant::now()
 }
+
+mod before_redis;
 
 #[cfg(test)]
 mod tests;

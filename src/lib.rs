@@ -2,6 +2,7 @@
 //!
 //! One round: [`observe`] looks, [`decide`] judges, [`publish`] tells, [`act`] writes. The
 //! [`control_loop`] owns the clock and the order; [`model`] is the vocabulary of all of them.
+//! [`operate`] is how a person or the kubelet asks an agent for something.
 
 pub mod act;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod decide;
 pub mod logging;
 pub mod model;
 pub mod observe;
+pub mod operate;
 pub mod publish;
 pub mod redis_link;
 pub mod shutdown;

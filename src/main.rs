@@ -1,14 +1,17 @@
-//! The command line: reads the configuration, takes the port, runs the agent until it is told to
-//! stop. One thread does it all.
+//! The command line: a command for the agent that runs (`operate::cli`); `init`, which looks after
+//! nodes.conf until Redis may start; or the agent itself: reads the configuration, takes the port, runs
+//! until it is told to stop. One thread does it all.
 
 use redis_sidecar::config::{Config, Stop, Surroundings};
 use redis_sidecar::control_loop::{ControlLoop, Outlets};
+use redis_sidecar::operate::{self, cli, desk::Desk};
 use redis_sidecar::publish::heartbeat::Heartbeat;
 use redis_sidecar::publish::http::{self, AppState};
 use redis_sidecar::publish::metrics::Counters;
 use redis_sidecar::publish::server;
 use redis_sidecar::publish::status::{Status, VERSION};
 use redis_sidecar::{logging, shutdown};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -16,9 +19,19 @@ use tokio::sync::watch;
 /// What a service exits with when it cannot start for a reason outside its configuration
 /// (`EX_OSERR` in sysexits.h).
 const EX_OSERR: u8 = 71;
+/// What `init` exits with when Redis may not start yet (`EX_TEMPFAIL`).
+const EX_TEMPFAIL: u8 = 75;
 
 fn main() -> ExitCode {
-    let config = match Config::load(std::env::args_os(), Surroundings::of_process()) {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    if cli::is_command(&args) {
+        return ExitCode::from(cli::run(&args));
+    }
+    let before_redis = args.get(1).is_some_and(|word| word == "init");
+    if before_redis {
+        args.remove(1);
+    }
+    let config = match Config::load(args, Surroundings::of_process()) {
         Ok(config) => config,
         Err(stop) => return refuse(&stop),
     };
@@ -29,6 +42,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
+        Ok(runtime) if before_redis => match runtime.block_on(init(config)) {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::error!("Redis is not started: {why}");
+                return ExitCode::from(EX_TEMPFAIL);
+            }
+        },
         Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => Err(format!("cannot start the runtime: {error}")),
     };
@@ -46,6 +66,25 @@ fn refuse(stop: &Stop) -> ExitCode {
     ExitCode::from(stop.exit_code())
 }
 
+/// Needs no port, and no Redis; the same settings as the agent's.
+async fn init(config: Config) -> Result<(), String> {
+    tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(), "init");
+    let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
+    let outlets = Outlets {
+        publisher,
+        heartbeat: Heartbeat::new(),
+        counters: Counters::new(),
+        desk: Desk::new(),
+    };
+    let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
+    let stopping =
+        shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;
+    tokio::select! {
+        done = control_loop.before_redis() => done,
+        () = stopping.asked() => Err("init was told to stop".to_owned()),
+    }
+}
+
 /// HTTP first, so that a port that is taken stops the start before anything is written; then the
 /// loop, until a signal. HTTP answers until the loop has ended.
 async fn run(config: Config) -> Result<(), String> {
@@ -53,7 +92,8 @@ async fn run(config: Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
-    let (heartbeat, counters) = (Heartbeat::new(), Counters::new());
+    let (heartbeat, counters, desk) = (Heartbeat::new(), Counters::new(), Desk::new());
+    let socket = config.socket.clone();
     let state = AppState {
         status,
         heartbeat: heartbeat.clone(),
@@ -65,6 +105,7 @@ async fn run(config: Config) -> Result<(), String> {
         publisher,
         heartbeat,
         counters,
+        desk: desk.clone(),
     };
     let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
 
@@ -75,9 +116,16 @@ async fn run(config: Config) -> Result<(), String> {
         let _ = http_stops.await;
     });
     let mut http_task = tokio::spawn(serving);
+    // A handoff that has begun is finished first: the pod's containers hear the signal at one time.
+    let handed = desk.clone();
+    let leaves = async move || {
+        stopping.clone().asked().await;
+        handed.idle().await;
+    };
     tokio::select! {
-        () = control_loop.run(stopping.clone().asked()) => {}
-        () = stopping.overdue() => {}
+        () = control_loop.run(leaves()) => {}
+        () = shutdown::overdue(leaves()) => {}
+        () = operate::server::serve(&socket, desk, std::future::pending()) => {}
         ended = &mut http_task => return Err(format!("HTTP ended: {ended:?}")),
     }
     // The server may have ended by itself a moment ago; then nobody hears it.

@@ -2,9 +2,12 @@
 
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod asked;
 pub mod decision;
+pub mod history;
 pub mod identity;
 pub mod info;
+pub mod kept_conf;
 pub mod node_table;
 pub mod observation;
 pub mod peers;

@@ -2,6 +2,7 @@
 //!
 //! [`ReadLink`] and [`WriteLink`] grant powers: the first takes only [`Read`], the second only
 //! [`Write`], so no other command can leave this program (safety rule S4; see `commands.rs`).
+//! [`HandOverLink`], the only link to another pod's Redis that changes anything, has one command.
 //! A link connects at its first use. After an I/O error, a timeout or a change of credentials its
 //! connection is dropped, and the next use makes a new one.
 //! Not here: what answers mean, when to write, retries of writes, and TLS.
@@ -11,6 +12,7 @@ mod credentials;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -35,7 +37,10 @@ pub struct LinkTimeouts {
 /// Why an exchange had no answers. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LinkError {
-    /// Nothing listens there, there is no route, or the name does not resolve.
+    /// Nothing listens there.
+    #[error("no connection to Redis: {0}")]
+    Refused(String),
+    /// There is no route, or the name does not resolve.
     #[error("no connection to Redis: {0}")]
     Unreachable(String),
     /// No connection, or no complete answer, within the deadline.
@@ -158,6 +163,42 @@ impl WriteLink {
         Ok(match server_error(&answer) {
             Some(error) => Err(error),
             None => Ok(text(&answer).unwrap_or_default()),
+        })
+    }
+}
+
+/// A link to another pod's Redis that can tell it one thing (S7).
+pub struct HandOverLink(RedisLink);
+
+impl HandOverLink {
+    /// A link to the Redis there, for one use.
+    pub fn new(to: SocketAddr, timeouts: LinkTimeouts, credentials: Credentials) -> Self {
+        let host = to.ip().to_string();
+        Self(RedisLink::new(&host, to.port(), timeouts, credentials))
+    }
+
+    /// `CLUSTER FAILOVER`, if the process at the other end of this connection has this node ID.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; after `TimedOut` or `Broken` it may or may not have been told.
+    pub async fn take_over_if(
+        mut self,
+        id: &str,
+    ) -> Result<Result<String, ServerErrorText>, LinkError> {
+        let found = self.0.exchange(&[Read::ClusterMyId.args()]).await?.pop();
+        let found = found.unwrap_or(Value::Nil);
+        if let Some(error) = server_error(&found) {
+            return Ok(Err(error));
+        }
+        if text(&found).as_deref() != Some(id) {
+            let error = "another node answers there now".to_owned();
+            return Ok(Err(ServerErrorText(error)));
+        }
+        let reply = self.0.exchange(&[Write::Failover.args()]).await?.pop();
+        let reply = reply.unwrap_or(Value::Nil);
+        Ok(match server_error(&reply) {
+            Some(error) => Err(error),
+            None => Ok(text(&reply).unwrap_or_default()),
         })
     }
 }
@@ -331,6 +372,7 @@ fn link_error(error: &RedisError, waiting_for: &'static str, after: Duration) ->
     }
     match error.kind() {
         ErrorKind::AuthenticationFailed => LinkError::Auth(error.to_string()),
+        _ if error.is_connection_refusal() => LinkError::Refused(error.to_string()),
         _ => LinkError::Broken(error.to_string()),
     }
 }

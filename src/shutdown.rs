@@ -36,10 +36,10 @@ impl Stopping {
         // The sender is gone only after it has sent.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
+}
 
-    /// Returns when stopping has taken too long.
-    pub async fn overdue(self) {
-        self.asked().await;
-        tokio::time::sleep(GRACE).await;
-    }
+/// Returns when stopping has taken too long, once it should have begun.
+pub async fn overdue(begins: impl Future<Output = ()>) {
+    begins.await;
+    tokio::time::sleep(GRACE).await;
 }

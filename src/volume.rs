@@ -1,8 +1,14 @@
-//! The agent's own file beside the data: read every round, written whole and atomically.
+//! The agent's own files beside the data: read every round, written whole and atomically.
+
+pub mod conf_copies;
+pub mod history_file;
 
 use crate::model::observation::{Volume, VolumeNote};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+/// For what only the agent writes.
+const MODE: u32 = 0o644;
 
 /// Its name, in `DATA_DIR`.
 pub const FILE_NAME: &str = "redis-sidecar.json";
@@ -37,16 +43,30 @@ impl NoteFile {
 
     /// Replaces it: a temporary file, synced, renamed over the old one, and the folder synced.
     pub fn write(&self, note: &VolumeNote) -> std::io::Result<()> {
-        let temporary = self.path.with_extension("json.tmp");
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(note)?)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &self.path)?;
-        match self.path.parent() {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+        replace(&self.path, &serde_json::to_vec(note)?, MODE)
     }
+}
+
+/// Replaces a file, or makes it: a temporary file, synced, renamed over the old one, and the folder
+/// synced. A failed attempt leaves the old one as it was, and nothing beside it.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        conf_copies::like_its_folder(&file, folder, mode)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    if let Err(error) = write() {
+        // On a full volume it would take the room that is wanted.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -72,6 +92,7 @@ mod tests {
             foreign: BTreeMap::new(),
             gate_run_id: Some("x".to_owned()),
             node_timeout_ms: Some(5000),
+            paused: None,
         };
         file.write(&note).expect("written");
         assert_eq!(file.read(), Volume::Says(note));

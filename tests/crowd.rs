@@ -8,10 +8,13 @@
 
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{FEW, Policy};
+use redis_sidecar::model::asked::Asked;
 use redis_sidecar::model::decision::Action;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, PodName, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts,
@@ -19,7 +22,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -159,6 +162,7 @@ impl Crowd {
             zone: String::new(),
             dry_run: false,
             ghosts: Default::default(),
+            few: FEW,
         }
     }
 
@@ -173,8 +177,11 @@ impl Crowd {
             slots: it.slots.clone(),
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
+            hears: BTreeSet::new(),
+            owners: BTreeSet::new(),
             keys: 0,
             offset: 0,
+            replica: None,
         };
         let claim = PeerClaim {
             cluster: CLUSTER.to_owned(),
@@ -187,6 +194,7 @@ impl Crowd {
             owners: BTreeMap::new(),
             forgets: BTreeMap::new(),
             blank: false,
+            stopping: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }
@@ -232,8 +240,11 @@ impl Crowd {
         let others = here.map(|k| (k, vec![ip(k)]));
         Observation {
             now,
+            wall: WallTime::default(),
+            history: HistorySeen::default(),
             own: OwnRedis::Up(Box::new(own)),
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             dns: PeersSeen {
                 answer: DnsAnswer::Answered,
                 addresses: others.collect(),
@@ -244,6 +255,7 @@ impl Crowd {
             volume: me.note.clone().map_or(Volume::Blank, Volume::Says),
             volume_error: None,
             refusals: Vec::new(),
+            asked: Asked::default(),
         }
     }
 
@@ -283,6 +295,8 @@ impl Crowd {
                 me.knows.insert(other);
                 self.pods[other as usize].knows.insert(who);
             }
+            // Of its volume, which is not played here.
+            Action::KeepConf(_) | Action::Record(_) => {}
             other => panic!("{other}"),
         }
     }

@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::model::asked::PauseAsked;
 use redis_sidecar::model::decision::{Action, Decision};
 use redis_sidecar::model::observation::{
-    Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Stage, Volume,
+    NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis,
+    Silence, Stage, Volume,
 };
 use redis_sidecar::model::reason::Weight;
 use redis_sidecar::model::slots::SlotSet;
@@ -31,8 +33,30 @@ fn fresh(rounds: &[Observation], now: Moment) -> BTreeMap<SocketAddr, PeerAnswer
     answers
 }
 
+/// The newest proof that a pod is there where it has not answered within a second: of more than a few
+/// pods that counts for a while longer, unless something else has answered there since (S3).
+fn proved_lately<'a>(policy: &Policy, rounds: &'a [Observation], ordinal: u32) -> Proof<'a> {
+    let now = rounds.last().unwrap().now;
+    let allowed = u128::from(policy.beyond_a_few()) * 100 + 1000;
+    let mut last: BTreeMap<SocketAddr, &PeerAnswer> = BTreeMap::new();
+    for seen in rounds {
+        let came = seen
+            .answers
+            .iter()
+            .filter(|(_, a)| !a.gave_no_answer_in_time());
+        last.extend(came.map(|(socket, answer)| (*socket, answer)));
+    }
+    last.into_values()
+        .filter(|answer| (now - answer.at).as_millis() <= allowed)
+        .filter(|answer| proved(answer).is_some_and(|(claimed, ..)| claimed == ordinal))
+        .max_by_key(|answer| answer.at)
+        .and_then(proved)
+}
+
+type Proof<'a> = Option<(u32, &'a PeerFacts, &'a PeerClaim)>;
+
 /// The pod that is proved to be there, by the words of rule S1 and not by the core's.
-fn proved(answer: &PeerAnswer) -> Option<(u32, &PeerFacts, &PeerClaim)> {
+fn proved(answer: &PeerAnswer) -> Proof<'_> {
     let (PeerRedis::Up(facts), PeerAgent::Says(claim)) = (&answer.redis, &answer.agent) else {
         return None;
     };
@@ -66,7 +90,7 @@ fn check(
         prop_assert!(!planned.evidence.is_empty(), "an action without evidence");
         let rests = matches!(
             planned.action,
-            Action::Meet { .. } | Action::Replicate { .. }
+            Action::Meet { .. } | Action::Replicate { .. } | Action::HandOver { .. }
         );
         let newest = answers.values().map(|answer| answer.at.0).max();
         prop_assert_eq!(rests, rests && planned.not_after.is_some());
@@ -87,9 +111,9 @@ fn check(
                 let (ordinal, facts, claim) = proof.unwrap();
                 prop_assert_eq!(pod, &policy.pod(ordinal));
                 let virgin = facts.slots.is_empty() && facts.keys == 0 && facts.knows.is_empty();
-                let stage = claim.stage;
                 prop_assert!(
-                    matches!(stage, Some(Stage::Forming | Stage::Virgin)),
+                    // Its Redis may know members since its sidecar last looked; see below for whom.
+                    matches!(claim.stage, Some(Stage::Virgin | Stage::Forming)),
                     "S1: {pod} is neither new nor forming with us"
                 );
                 let OwnRedis::Up(own) = &seen.own else {
@@ -112,11 +136,14 @@ fn check(
                 prop_assert!(!marker, "S3: a marker, or an unreadable volume");
                 let mut ids = BTreeSet::new();
                 for ordinal in policy.expected_peers() {
-                    let claims: Vec<_> = answers
+                    let mut claims: Vec<_> = answers
                         .values()
                         .filter_map(proved)
                         .filter(|(claimed, ..)| *claimed == ordinal)
                         .collect();
+                    if claims.is_empty() {
+                        claims.extend(proved_lately(policy, rounds, ordinal));
+                    }
                     prop_assert!(!claims.is_empty(), "S3: pod {ordinal} is not verified");
                     for (_, facts, claim) in &claims {
                         ids.insert(facts.id);
@@ -240,11 +267,76 @@ fn check(
                 let later = to.delay_s > from.delay_s;
                 prop_assert!(!later || own.server.keys == 0, "copies of data held back");
             }
+            Action::HandOver {
+                replica, socket, ..
+            } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write beside a silent Redis"));
+                };
+                let me = own.table.myself().unwrap();
+                prop_assert!(
+                    seen.asked.stop.is_some() || seen.asked.failover.is_some(),
+                    "S7: nobody has asked for it"
+                );
+                prop_assert!(!me.slots.is_empty(), "S7: nothing to hand over");
+                let (_, facts, claim) = answers.get(socket).and_then(proved).unwrap();
+                prop_assert_eq!(&facts.id, replica, "S7: another one answers there");
+                prop_assert_eq!(facts.master, Some(me.id), "S7: no replica of this one");
+                prop_assert!(!claim.stopping, "S7: it is about to be stopped itself");
+            }
+            Action::TakeOver { master, .. } => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("a write to a silent Redis"));
+                };
+                prop_assert!(seen.asked.failover.is_some() && seen.asked.stop.is_none());
+                prop_assert_eq!(own.table.myself().unwrap().master, Some(*master));
+            }
             Action::Announce { .. } | Action::RestoreNodeTimeout(_) => {}
+            Action::KeepConf(conf) => {
+                let OwnRedis::Up(own) = &seen.own else {
+                    return Err(TestCaseError::fail("S8: a copy beside a silent Redis"));
+                };
+                let NodesFile::Read(file) = &seen.file else {
+                    return Err(TestCaseError::fail("S8: a copy of no file"));
+                };
+                prop_assert_eq!(conf, &file.with_shards_mended());
+                let ids = [&conf.table, &own.table].map(|table| table.myself().map(|me| me.id));
+                prop_assert!(ids[0].is_some() && ids[0] == ids[1], "S8: not this node's");
+            }
+            Action::RestoreConf { conf, over } => {
+                let down = matches!(&seen.own, OwnRedis::Silent(Silence::Refused(_)));
+                prop_assert!(down, "S8: Redis is not known to be down");
+                prop_assert_eq!(over, &seen.file);
+                let id = conf.table.myself().map(|me| me.id);
+                prop_assert!(id.is_some(), "S8: a copy of nobody");
+                let lives = answers.values().any(|answer| match &answer.redis {
+                    PeerRedis::Up(facts) => {
+                        Some(facts.id) == id || facts.hears.contains(&id.unwrap())
+                    }
+                    PeerRedis::Silent(_) => false,
+                });
+                prop_assert!(!lives, "S8: its node lives elsewhere");
+                prop_assert!(
+                    !matches!(seen.volume, Volume::Unreadable(_)),
+                    "S8: whose volume?"
+                );
+            }
+            Action::Record(events) => prop_assert!(!events.is_empty(), "nothing to record"),
             Action::Remember(note) => {
                 prop_assert!(!marker || note.member, "a marker is never taken back");
             }
         }
+    }
+    let pauses = |pause: &PauseAsked| pause.lasts.is_some();
+    if seen.asked.pause.as_ref().is_some_and(pauses) {
+        let mut actions = decision.actions.iter().map(|planned| &planned.action);
+        let own_file_or_undoing = |action: &Action| {
+            matches!(
+                action,
+                Action::Remember(_) | Action::RestoreNodeTimeout(_) | Action::DropHandshake { .. }
+            )
+        };
+        prop_assert!(actions.all(own_file_or_undoing), "a write in a pause");
     }
     let blocked = decision
         .reasons

@@ -26,8 +26,12 @@ mod foreign;
 mod forming;
 #[path = "faults/ghosts.rs"]
 mod ghosts;
+#[path = "faults/handoff.rs"]
+mod handoff;
 #[path = "faults/healing.rs"]
 mod healing;
+#[path = "faults/history.rs"]
+mod history;
 #[path = "faults/identity.rs"]
 mod identity;
 #[path = "faults/killed.rs"]
@@ -36,10 +40,16 @@ mod killed;
 mod lifecycle;
 #[path = "faults/lost_volumes.rs"]
 mod lost_volumes;
+#[path = "faults/nodes_conf.rs"]
+mod nodes_conf;
 #[path = "faults/ordered.rs"]
 mod ordered;
+#[path = "faults/requests.rs"]
+mod requests;
 #[path = "faults/reused.rs"]
 mod reused;
+#[path = "faults/rolling.rs"]
+mod rolling;
 #[path = "faults/rotation.rs"]
 mod rotation;
 #[path = "faults/secrets.rs"]

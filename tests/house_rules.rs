@@ -40,10 +40,12 @@ fn only_the_executor_and_the_loop_can_write() {
             || name == "src/redis_link.rs"
             || name.starts_with("src/redis_link/");
         if !may {
-            assert!(
-                !mentions(&code(&file), "WriteLink"),
-                "{name} mentions WriteLink: only act.rs and control_loop.rs may write to Redis"
-            );
+            for link in ["WriteLink", "HandOverLink"] {
+                assert!(
+                    !mentions(&code(&file), link),
+                    "{name} mentions {link}: only act.rs and control_loop.rs may write to Redis"
+                );
+            }
         }
     }
 }

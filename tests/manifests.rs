@@ -168,6 +168,69 @@ fn probes_ask_the_sidecar_on_its_port() {
     }
 }
 
+/// A handoff before every stop: the same hook in both containers, through the binary and the socket
+/// that an init container and the sidecar put into one emptyDir.
+#[test]
+fn both_containers_hand_over_before_they_stop() {
+    let mut whole = 0;
+    for (place, pod) in pods() {
+        let sidecar = container(&pod, SIDECAR).filter(|sidecar| sidecar.image.is_some());
+        let Some(sidecar) = sidecar else { continue };
+        whole += 1;
+        let grace = pod.termination_grace_period_seconds.unwrap();
+        let grace = format!("--grace={grace}");
+        let init = &pod.init_containers.as_ref().unwrap()[0];
+        assert_eq!(init.image, sidecar.image, "{place}");
+        let install = init.args.as_ref().unwrap();
+        assert_eq!(install[0], "install", "{place}");
+        let folder = &install[1];
+
+        let socket = value(sidecar, "SOCKET").unwrap();
+        assert!(socket.starts_with(&format!("{folder}/")), "{place}");
+        assert_eq!(
+            hook(sidecar),
+            ["/redis-sidecar", "pre-stop", &grace],
+            "{place}"
+        );
+        let redis = container(&pod, "redis").unwrap();
+        let binary = format!("{folder}/redis-sidecar");
+        let to = format!("--socket={socket}");
+        assert_eq!(hook(redis), [&binary, "pre-stop", &to, &grace], "{place}");
+
+        let shared = pod.volumes.as_ref().unwrap();
+        let shared = shared.iter().find(|volume| volume.name == "sidecar");
+        assert!(shared.unwrap().empty_dir.is_some(), "{place}");
+        for container in [init, redis, sidecar] {
+            let mounts = container.volume_mounts.as_ref().unwrap();
+            let mount = mounts.iter().find(|mount| mount.name == "sidecar");
+            assert_eq!(&mount.unwrap().mount_path, folder, "{place}");
+        }
+    }
+    assert_eq!(whole, 2, "the base and the patch for others");
+}
+
+/// What the hook runs.
+fn hook(container: &k8s_openapi::api::core::v1::Container) -> &[String] {
+    let lifecycle = container.lifecycle.as_ref().expect("a lifecycle");
+    let exec = lifecycle
+        .pre_stop
+        .as_ref()
+        .and_then(|hook| hook.exec.as_ref());
+    exec.expect("a command").command.as_deref().unwrap()
+}
+
+#[test]
+fn a_rolling_update_waits_for_each_pod_and_replicas_stay_where_they_are() {
+    let set = stateful_set();
+    let spec = set.spec.as_ref().unwrap();
+    assert!(spec.min_ready_seconds.is_some_and(|seconds| seconds > 0));
+    // Redis takes up to shutdown-timeout, 10 s, to end.
+    let grace = pod_of(&set).termination_grace_period_seconds;
+    assert!(grace.is_some_and(|seconds| seconds >= 30));
+    let migration = redis_conf().get("cluster-allow-replica-migration").cloned();
+    assert_eq!(migration.as_deref(), Some("no"));
+}
+
 #[test]
 fn replicas_are_masters_times_one_plus_their_replicas() {
     let set = stateful_set();
@@ -316,14 +379,58 @@ fn the_pod_keeps_to_the_restricted_security_standard() {
         "RuntimeDefault"
     );
     assert_eq!(context.fs_group, context.run_as_group);
-    for container in &pod.containers {
+    let inits = pod.init_containers.as_deref().unwrap_or_default();
+    for container in pod.containers.iter().chain(inits) {
         let context = container.security_context.as_ref().unwrap();
         assert_eq!(context.allow_privilege_escalation, Some(false));
         assert_eq!(context.read_only_root_filesystem, Some(true));
-        assert_eq!(context.run_as_user, None, "one user for both containers");
+        assert_eq!(context.run_as_user, None, "one user for all containers");
         let dropped = context.capabilities.as_ref().unwrap().drop.as_ref();
         assert_eq!(dropped.unwrap(), &["ALL"]);
     }
+}
+
+/// `init` must come to the same judgement as the sidecar, so it is told the same; and it needs the
+/// volume, to write to it. Nobody reaches it over a socket.
+#[test]
+fn init_is_told_what_the_sidecar_is_told() {
+    let own = [
+        "NODE_NAME",
+        "ZONE",
+        "HTTP_ADDR",
+        "READY_WHEN",
+        "LOG_FORMAT",
+        "SOCKET",
+    ];
+    let mut found = 0;
+    for (place, pod) in pods() {
+        let inits = pod.init_containers.as_deref().unwrap_or_default();
+        let init = inits.iter().find(|init| init.name == "nodes-conf");
+        let (Some(init), Some(sidecar)) = (init, container(&pod, SIDECAR)) else {
+            continue;
+        };
+        found += 1;
+        let wanted = env(sidecar).iter();
+        let wanted: Vec<_> = wanted.filter(|v| !own.contains(&v.name.as_str())).collect();
+        assert_eq!(env(init).iter().collect::<Vec<_>>(), wanted, "{place}");
+        let mounts = sidecar.volume_mounts.as_deref().unwrap_or_default();
+        for mount in mounts.iter().filter(|mount| mount.name != "sidecar") {
+            let its = init.volume_mounts.as_deref().unwrap_or_default();
+            assert!(its.contains(mount), "{place}: {}", mount.name);
+        }
+        if let Some(image) = &init.image {
+            assert_eq!(Some(image), sidecar.image.as_ref(), "{place}");
+            assert_eq!(
+                init.args.as_deref(),
+                Some(&["init".to_owned()][..]),
+                "{place}"
+            );
+        }
+    }
+    assert_eq!(
+        found, 3,
+        "the base, the password's and the patch for others"
+    );
 }
 
 #[test]

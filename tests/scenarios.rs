@@ -33,7 +33,7 @@ fn every_enforced_safety_rule_has_a_scenario() {
         .iter()
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
-    for rule in ["s1", "s2", "s3", "s4", "s5", "s9", "s12", "s13"] {
+    for rule in ["s1", "s2", "s3", "s4", "s5", "s7", "s8", "s9", "s12", "s13"] {
         let prefix = format!("{rule}_");
         assert!(
             names.iter().any(|name| name.starts_with(&prefix)),

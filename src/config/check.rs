@@ -73,6 +73,8 @@ const BOOL: &str = "takes true or false (or 1, 0, yes, no)";
 pub(super) fn config(values: &Values<'_>) -> Result<Config, Invalid> {
     let data_dir = PathBuf::from(set(values, "DATA_DIR", "takes a folder")?);
     let nodes_conf = data_dir.join(set(values, "NODES_CONF", "takes a file")?);
+    let socket = values.text("SOCKET")?;
+    let socket = data_dir.join(socket.as_deref().unwrap_or(crate::operate::SOCKET_NAME));
     Ok(Config {
         pod: pod(values)?,
         namespace: read(values, "POD_NAMESPACE", LABEL, label)?,
@@ -89,6 +91,7 @@ pub(super) fn config(values: &Values<'_>) -> Result<Config, Invalid> {
         password: password(values)?,
         data_dir,
         nodes_conf,
+        socket,
         http_addr: read(values, "HTTP_ADDR", LISTEN, listen_address)?,
         ready_when: read(values, "READY_WHEN", "takes node or cluster", ready_when)?,
         max_lag_bytes: read(

@@ -95,6 +95,8 @@ pub(super) const OPTIONS: &[ConfigOption] = &[
         "The volume Redis writes to"),
     option(REDIS, "NODES_CONF", "nodes-conf", "FILE", Some("nodes.conf"),
         "Redis's cluster-config-file; a relative path is one in DATA_DIR"),
+    option(RUNNING, "SOCKET", "socket", "FILE", None,
+        "Where the commands below reach this agent [default: redis-sidecar.sock in DATA_DIR]"),
     option(SERVING, "HTTP_ADDR", "http-addr", "IP:PORT", Some("0.0.0.0:8080"),
         "Where probes, metrics and peers are answered; peers are asked on the same port"),
     option(SERVING, "READY_WHEN", "ready-when", "node|cluster", Some("node"),
@@ -164,7 +166,7 @@ fn command() -> Command {
     Command::new("redis-sidecar")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
-        .after_help("Every flag can be set by the environment variable shown beside it; the flag wins. An empty value counts as not set. A value that cannot be used ends the start with exit code 64.")
+        .after_help("Commands for the agent in this pod: redis-sidecar pre-stop, failover, pause, resume; and install, which copies this binary. Each has a --help.\n\n`redis-sidecar init`, with the same settings, is for an init container: it puts a lost or damaged nodes.conf back from its copy and ends when Redis may start.\n\nEvery flag can be set by the environment variable shown beside it; the flag wins. An empty value counts as not set. A value that cannot be used ends the start with exit code 64.")
         .args_override_self(true)
         .args(OPTIONS.iter().map(argument))
 }

@@ -68,6 +68,7 @@ fn the_minimum_gives_the_defaults_of_the_contract() {
         password: PasswordSource::None,
         data_dir: "/data".into(),
         nodes_conf: "/data/nodes.conf".into(),
+        socket: "/data/redis-sidecar.sock".into(),
         http_addr: "0.0.0.0:8080".parse().unwrap(),
         dns_server: None,
         log_format: LogFormat::Json,

@@ -23,6 +23,7 @@ fn control_loop(data: &tempfile::TempDir, nameserver: &str) -> ControlLoop {
     let config = Config::load(args.map(Into::into), surroundings).expect("a configuration");
     let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
     let outlets = Outlets {
+        desk: Desk::new(),
         publisher,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),
@@ -85,11 +86,11 @@ async fn an_action_that_comes_too_late_is_left_out() {
         tokio::task::yield_now().await;
     }
     control_loop.act(&[planned(Some(Moment(1)))]).await;
-    assert_eq!(control_loop.note.read(), Volume::Blank);
+    assert_eq!(control_loop.files.note.read(), Volume::Blank);
     let later = control_loop.now() + Duration::from_secs(60);
     control_loop.act(&[planned(Some(later))]).await;
     assert_eq!(
-        control_loop.note.read(),
+        control_loop.files.note.read(),
         Volume::Says(VolumeNote::default())
     );
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Redis may refuse it (ACL): not more often than this.
 const GAP: Duration = Duration::from_secs(5);
 
-/// Sets what differs, in one round. CONFIG works while Redis is loading.
+/// Sets what differs, in one round; before 7.0 Redis takes no CONFIG SET while it is loading.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     // A Redis that loads shows no table; who was foreign in it before counts as there still (S9).
     let loading = matches!(scene.seen.own, OwnRedis::Loading(..));
@@ -28,6 +28,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         OwnRedis::Loading(server, config) => (server, config),
         OwnRedis::Silent(_) => return,
     };
+    if loading && !server.version.takes_config_while_loading() {
+        return;
+    }
     let Some(config) = config else { return };
     let policy = scene.policy;
     let wanted = [
@@ -83,6 +86,8 @@ fn present_table<'a>(scene: &Scene<'a>) -> Option<&'a NodeTable> {
     match &scene.seen.file {
         _ if scene.own.is_some() => scene.table(),
         NodesFile::Read(file) => Some(&file.table),
-        NodesFile::Missing | NodesFile::Unreadable(_) | NodesFile::Torn(_) => None,
+        NodesFile::Missing | NodesFile::Empty | NodesFile::Unreadable(_) | NodesFile::Torn(_) => {
+            None
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! Dropping is FORGET of the handshake's own random ID, which is no node's and is gone with it.
 
 use super::guard;
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::observation::{PeerRedis, Silence};
@@ -39,9 +39,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 /// little hardware most are slow; the one or the other is met again later.
 fn nobody_there(scene: &Scene<'_>, socket: SocketAddr, why: &Silence) -> bool {
     let in_vain = scene.memory.in_vain.get(&socket).copied();
-    let allowed = if scene.policy.expected() <= FEW { 0 } else { 2 };
+    let allowed = if scene.policy.many() { 2 } else { 0 };
     match why {
-        Silence::Unreachable(_) => true,
+        Silence::Refused(_) | Silence::Unreachable(_) => true,
         Silence::TimedOut => in_vain.unwrap_or(0) > allowed,
         _ => false,
     }

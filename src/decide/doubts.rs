@@ -3,7 +3,7 @@
 use super::form;
 use super::hold;
 use super::memory::Asking;
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::scene::{self, Peer, Scene};
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{PeerAnswer, Stage};
@@ -102,6 +102,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             plan.ask(socket, ELSEWHERE);
         }
     }
+    // It may know nobody itself: `heal::introduce_again`.
+    let empty = |node: &&NodeEntry| node.flags.master() && node.slots.is_empty() && node.healthy();
+    if scene.stage == Stage::Member {
+        for socket in table.others().filter(empty).filter_map(NodeEntry::socket) {
+            plan.ask(socket, ELSEWHERE);
+        }
+    }
     let strangers = table
         .others()
         .filter(|node| !scene.memory.pods.contains_key(&node.id));
@@ -131,7 +138,7 @@ fn wonder_whether_forgotten(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTabl
 /// and when all are there, who cannot have them all answer within a second gives way to others.
 fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     let now = scene.seen.now;
-    let many = scene.policy.expected() > FEW;
+    let many = scene.policy.many();
     let mut expected: Vec<u32> = scene.policy.expected_peers().collect();
     if many {
         // Each begins with those that come after it, so that not all ask the same ones first.
@@ -151,7 +158,7 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     }
     if joins || !missing.is_empty() {
         plan.memory_mut().asking = Asking::default();
-        let many = scene.policy.expected().saturating_sub(FEW);
+        let many = scene.policy.beyond_a_few();
         let gap = (each::WAITING * many).min(each::WAITING_MAX);
         for socket in there.iter().flat_map(|ordinal| scene.sockets_of(*ordinal)) {
             plan.ask(socket, gap + REFRESH.saturating_sub(plan.pace(scene)));
@@ -227,6 +234,6 @@ fn patience(scene: &Scene<'_>, socket: SocketAddr) -> Duration {
             let longest = each::IN_VAIN_MAX * scene.policy.expected();
             (IN_VAIN * 2_u32.pow((*times).min(10))).min(longest)
         }
-        None => each::POLITE * scene.policy.expected().saturating_sub(FEW),
+        None => each::POLITE * scene.policy.beyond_a_few(),
     }
 }

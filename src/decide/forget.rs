@@ -9,7 +9,7 @@
 use super::guard::Cleared;
 use super::heal::heard_now;
 use super::memory::Memory;
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::policy::Policy;
 use super::scene::{Scene, answered_id, verify};
 use crate::model::decision::Action;
@@ -172,7 +172,7 @@ fn not_agreed<'t>(own: &'t OwnFacts, ghost: &Ghost) -> Vec<&'t NodeEntry> {
 }
 
 fn ask_members(scene: &Scene<'_>, plan: &mut Plan, members: &[&NodeEntry]) {
-    let many = scene.policy.expected().saturating_sub(FEW);
+    let many = scene.policy.beyond_a_few();
     let gap = ASK_GAP + ASK_EACH * many;
     let due = |socket: &SocketAddr| {
         let asked = scene.memory.asked.get(socket);

@@ -4,7 +4,7 @@
 
 use super::guard::Cleared;
 use super::placement::{self, Part};
-use super::plan::{FEW, Plan};
+use super::plan::Plan;
 use super::scene::{Peer, Scene};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
@@ -351,7 +351,7 @@ fn introduce(
     done: bool,
     plan: &mut Plan,
 ) {
-    let many = scene.policy.expected() > FEW;
+    let many = scene.policy.many();
     let from = if many { scene.policy.me.ordinal } else { 0 };
     let mut asked = 0;
     for (ordinal, peer) in peers.range(from..).chain(peers.range(..from)) {
@@ -360,9 +360,13 @@ fn introduce(
         let (id, pod) = (peer.facts.id, &peer.claim.pod);
         let waited = scene.memory.forming_since.unwrap_or(scene.seen.now);
         let in_grace = scene.seen.now - waited < EPOCH_GRACE;
+        let tell = format!("tell {ordinal}");
+        if known && !(done && plan.due(&tell, TELL_GAP)) {
+            continue;
+        }
         if !known && in_grace && peer.facts.epoch == 0 && peer.facts.knows.is_empty() {
             plan.ask(peer.socket, Duration::ZERO);
-        } else if !known && !scene.peers.contains_key(ordinal) {
+        } else if !scene.peers.contains_key(ordinal) {
             // Verified too long ago for a MEET (S1).
             if asked < ASKED_AT_ONCE {
                 plan.ask(peer.socket, Duration::ZERO);
@@ -372,11 +376,11 @@ fn introduce(
             let evidence = format!("{id} answers there, verified as {pod}");
             let action = super::invite::meet(scene, peer);
             plan.act(format!("meet {ordinal}"), MEET_GAP, action, evidence);
-        } else if done {
+        } else {
             let evidence =
                 format!("{id} there should hear at once that this node has done its part");
             let action = super::invite::meet(scene, peer);
-            plan.act(format!("tell {ordinal}"), TELL_GAP, action, evidence);
+            plan.act(tell, TELL_GAP, action, evidence);
         }
     }
 }

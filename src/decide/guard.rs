@@ -16,7 +16,8 @@ pub struct Cleared(());
 
 /// Holds everything back while an ID that was seen to be foreign is in the own table (S9), while
 /// two pods have one node ID (S10), while nodes.conf is lost (S11), while what the volume says cannot
-/// be read or is another cluster's, or while the own Redis is not in full service.
+/// be read or is another cluster's, while a person has paused the agent, or while the own Redis is
+/// not in full service.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     scene.table()?;
     if let Some((id, (cluster, socket))) = foreign_in_table(scene) {
@@ -68,7 +69,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) -> Option<Cleared> {
     if identity_lost(scene) {
         return None;
     }
-    Some(Cleared(()))
+    (!plan.is_paused()).then_some(Cleared(()))
 }
 
 /// A former member that knows nobody: its nodes.conf was lost. What it has left, slots claimed by

@@ -3,6 +3,7 @@
 //! Redis spreads new addresses by gossip, but replication links do not follow that.
 
 use super::guard::Cleared;
+use super::invite;
 use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
@@ -57,13 +58,14 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         };
         plan.act(key, MEET_GAP, action, evidence);
     }
+    become_known(scene, own, plan);
     introduce_again(scene, own, plan);
     repair_link(scene, own, plan);
 }
 
 /// A node that was forgotten while it was away (S6) still knows the others. To them it is a stranger,
 /// which they answer and do not believe; only a MEET of its own makes it known again.
-fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+fn become_known(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let Some(me) = scene.me.filter(|_| scene.stage == Stage::Member) else {
         return;
     };
@@ -81,6 +83,44 @@ fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
             let evidence = format!("{id} is in this node's table, and does not know this node");
             plan.act(key, MEET_GAP, action, evidence);
         }
+    }
+}
+
+/// A new pod whose handshake was cut off may know nobody while this node's table has it: Redis answers
+/// the pings of strangers, so that it even seems to be in reach. Where there are more members, another
+/// one's gossip makes up for it; a lone master has to meet it once more.
+fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
+    for (socket, answer) in &scene.memory.answers {
+        let PeerRedis::Up(facts) = &answer.redis else {
+            continue;
+        };
+        let here = |node: &&NodeEntry| node.id == facts.id && node.socket() == Some(*socket);
+        let empty = facts.slots.is_empty() && facts.keys == 0 && facts.master.is_none();
+        let lonely = empty && facts.knows.is_empty();
+        let foreign = verify(scene.policy, *socket, answer);
+        if !lonely
+            || scene.stage != Stage::Member
+            || matches!(foreign, Err(Unverified::Foreign { .. }))
+            || !own.table.others().any(|node| here(&node))
+        {
+            continue;
+        }
+        // The invitation's own key: a handshake that is under way gets its time.
+        let Some(key) = scene.ordinal_of(&facts.id).map(|k| format!("meet {k}")) else {
+            continue;
+        };
+        if plan.due(&key, invite::GAP) && !heard_now(scene, plan, &[Some(*socket)]) {
+            plan.hurry();
+            continue;
+        }
+        let action = Action::Meet {
+            pod: scene.name_of(&facts.id),
+            ip: socket.ip(),
+            port: socket.port(),
+            bus_port: facts.bus_port,
+        };
+        let evidence = format!("{} is in the table, and knows nobody itself", facts.id);
+        plan.act(key, invite::GAP, action, evidence);
     }
 }
 

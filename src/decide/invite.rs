@@ -11,7 +11,8 @@ use crate::model::observation::Stage;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const GAP: Duration = Duration::from_secs(2);
+/// Between two invitations of one pod.
+pub(super) const GAP: Duration = Duration::from_secs(2);
 
 /// MEETs verified blank pods that the own table lacks, when this node is a member in touch with
 /// a majority of the slot owners.

@@ -2,6 +2,7 @@
 //! rests on is only here: that is on the volume or is observed again.
 
 use super::forget::{self, Ghost};
+use super::handoff::Handoff;
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use super::start::{self, Told};
@@ -74,6 +75,14 @@ pub struct Memory {
     pub gate_run_id: Option<String>,
     /// Since when this node has not been a ready member, without a break.
     pub restless_since: Option<Moment>,
+    /// Since when an alarm is there that the history does not tell of, or the other way round.
+    pub alarms_changing: BTreeMap<String, Moment>,
+    /// Since when Redis is held back until another node has been elected in the place of this one.
+    pub held_since: Option<Moment>,
+    /// Whether this node has had its part in the forming of a cluster.
+    pub has_formed: bool,
+    /// Since when nodes.conf has been damaged and Redis down, without a break.
+    pub conf_lost_since: Option<Moment>,
     /// Since when this node's forming is under way, all pods found.
     pub forming_since: Option<Moment>,
     /// Nodes in the own table that may be ghosts, to be forgotten (S6).
@@ -88,6 +97,10 @@ pub struct Memory {
     pub empty_since: Option<Moment>,
     /// What other pods' agents said of this ordinal, while the own Redis is away.
     pub told: BTreeMap<u32, Told>,
+    /// What has been done to hand this node's slots over.
+    pub handoff: Handoff,
+    /// The pause that is on. Also on the volume.
+    pub pause: super::pause::Known,
 }
 
 /// A node that was met.

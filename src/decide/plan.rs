@@ -3,7 +3,9 @@
 
 use super::memory::{FRESH, Memory, Met};
 use super::scene::{Scene, answered_id};
-use crate::model::decision::{Action, Decision, Planned, View};
+use crate::model::asked::{Answer, Answers, RequestId};
+use crate::model::decision::{Action, Decision, Planned, Start, View};
+use crate::model::history::Event;
 use crate::model::identity::NodeId;
 use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
@@ -16,8 +18,6 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_millis(25);
 /// While not ready.
 const RESTLESS: Duration = Duration::from_millis(200);
-/// So few pods need no consideration for each other.
-pub const FEW: u32 = 12;
 /// So much longer for each pod of the first shape beyond a few.
 const SOON_EACH: Duration = Duration::from_millis(1);
 const RESTLESS_EACH: Duration = Duration::from_millis(8);
@@ -44,6 +44,11 @@ pub struct Plan {
     ask_missing: bool,
     hurry: bool,
     forgets: BTreeMap<NodeId, u32>,
+    paused: bool,
+    answers: Answers,
+    start: Start,
+    happened: Vec<(&'static str, String)>,
+    events: Vec<Event>,
 }
 
 /// Something that speaks against readiness, and whom it waits for.
@@ -68,6 +73,11 @@ impl Plan {
             ask_missing: false,
             hurry: false,
             forgets: BTreeMap::new(),
+            paused: false,
+            answers: Answers::new(),
+            start: Start::May,
+            happened: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -75,7 +85,7 @@ impl Plan {
     /// ordered in vain again and again waits longer each time. The gap gets up to a quarter longer
     /// by ordinal and time, so that many agents do not move in step.
     pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
-        if !self.due(&key, gap) {
+        if !self.due(&key, gap) || (self.paused && !self.goes_on_in_a_pause(&action)) {
             return;
         }
         let Ok(not_after) = self.rests_until(&action) else {
@@ -92,11 +102,22 @@ impl Plan {
         });
     }
 
+    /// What is only the agent's own file, and what takes back what the agent itself has begun.
+    fn goes_on_in_a_pause(&self, action: &Action) -> bool {
+        match action {
+            Action::Remember(_) | Action::RestoreNodeTimeout(_) => true,
+            Action::DropHandshake { ip, .. } => self.memory.met.keys().any(|met| met.ip() == *ip),
+            _ => false,
+        }
+    }
+
     fn note_met(&mut self, action: &Action) {
         let Action::Meet { ip, port, .. } = action else {
             return;
         };
         self.memory.last_meet = Some(self.now);
+        // Until the handshake is over its address is watched (`disarm`), from the very next round on.
+        self.hurry = true;
         let socket = SocketAddr::new(*ip, *port);
         let answer = self.memory.answers.get(&socket);
         if let Some(id) = answer.and_then(answered_id) {
@@ -124,6 +145,7 @@ impl Plan {
         let at = match action {
             Action::Meet { ip, port, .. } => answers
                 .get(&SocketAddr::new(*ip, *port))
+                .filter(|answer| answered_id(answer).is_some())
                 .map(|answer| answer.at),
             Action::Replicate { master, .. } => {
                 let mut from = answers.values().filter(|a| answered_id(a) == Some(*master));
@@ -138,12 +160,22 @@ impl Plan {
             Action::ForceFailover { .. } | Action::Forget { .. } => {
                 return Ok(Some(self.now + FRESH));
             }
-            Action::Announce { .. }
+            Action::HandOver {
+                replica, socket, ..
+            } => answers
+                .get(socket)
+                .filter(|answer| answered_id(answer) == Some(*replica))
+                .map(|answer| answer.at),
+            Action::TakeOver { .. }
+            | Action::Announce { .. }
             | Action::Copies { .. }
             | Action::DropHandshake { .. }
             | Action::Hasten { .. }
             | Action::RestoreNodeTimeout(_)
-            | Action::Remember(_) => return Ok(None),
+            | Action::Remember(_)
+            | Action::KeepConf(_)
+            | Action::RestoreConf { .. }
+            | Action::Record(_) => return Ok(None),
         };
         at.map(|at| Some(at + FRESH)).ok_or(Unproved)
     }
@@ -219,6 +251,41 @@ impl Plan {
         self.hurry = true;
     }
 
+    /// From here on nothing is written to Redis.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Whether nothing is to be written to Redis.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What has become of a request.
+    pub fn answer(&mut self, id: RequestId, answer: Answer) {
+        self.answers.insert(id, answer);
+    }
+
+    /// Something that the history should tell, as its name in kebab case and a sentence.
+    pub fn happened(&mut self, event: &'static str, detail: impl Into<String>) {
+        self.happened.push((event, detail.into()));
+    }
+
+    /// What rules have told so.
+    pub(super) fn take_happened(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// What goes into the history.
+    pub(super) fn tell(&mut self, events: Vec<Event>) {
+        self.events = events;
+    }
+
+    /// Whether Redis may start, as far as nodes.conf goes.
+    pub fn start(&mut self, start: Start) {
+        self.start = start;
+    }
+
     /// What this plan leaves for the next round, to be changed by a rule.
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
@@ -244,10 +311,13 @@ impl Plan {
             stage: scene.stage,
             ask: self.ask,
             ask_missing: self.ask_missing,
+            start: self.start,
+            events: self.events,
             view: View {
                 forgets: self.forgets,
                 ..super::view::view(scene)
             },
+            answers: self.answers,
         };
         (self.memory, decision)
     }
@@ -259,7 +329,7 @@ impl Plan {
         let since = self.memory.forming_since.or(self.memory.restless_since);
         let in_haste = since.is_none_or(|since| self.now - since < HASTE);
         // What a round costs grows with the number of pods, and so does the number of agents.
-        let many = scene.policy.expected().saturating_sub(FEW);
+        let many = scene.policy.beyond_a_few();
         match (self.hurry, restless, in_haste) {
             (true, _, true) => SOON + SOON_EACH * many,
             (true, _, false) | (false, true, true) => (RESTLESS + RESTLESS_EACH * many).min(STEADY),
@@ -267,7 +337,8 @@ impl Plan {
         }
     }
 
-    fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
+    /// The findings up to now, with their weights.
+    pub(super) fn reasons(&self, scene: &Scene<'_>) -> Vec<Reason> {
         self.findings
             .iter()
             .map(|finding| finding.judged(scene))

@@ -5,6 +5,9 @@ use crate::model::identity::{PodName, Shape};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// See [`Policy::few`]: with a dozen on two cores, asking all of them at once costs nobody time.
+pub const FEW: u32 = 12;
+
 /// The fixed part of every decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -32,6 +35,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// How long a ghost must have been one before it is forgotten (S6).
     pub ghosts: GhostTimes,
+    /// So few pods need no consideration for each other; more share what there is.
+    pub few: u32,
 }
 
 /// S6's times. Only tests have others than these.
@@ -74,6 +79,7 @@ impl From<&Config> for Policy {
             zone: config.zone.clone(),
             dry_run: config.dry_run,
             ghosts: GhostTimes::default(),
+            few: FEW,
         }
     }
 }
@@ -82,6 +88,16 @@ impl Policy {
     /// How many pods the first shape has.
     pub fn expected(&self) -> u32 {
         u32::from(self.shape.masters) * (1 + u32::from(self.shape.replicas_per_master))
+    }
+
+    /// How many of them are more than a few.
+    pub fn beyond_a_few(&self) -> u32 {
+        self.expected().saturating_sub(self.few)
+    }
+
+    /// Whether they are more than a few.
+    pub fn many(&self) -> bool {
+        self.beyond_a_few() > 0
     }
 
     /// The ordinals of the first shape but this pod's.

@@ -58,7 +58,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 fn silent_code(why: &Silence) -> ReasonCode {
     match why {
         Silence::NotAsked => ReasonCode::Starting,
-        Silence::Unreachable(_) | Silence::TimedOut | Silence::Garbled(_) => {
+        Silence::Refused(_) | Silence::Unreachable(_) | Silence::TimedOut | Silence::Garbled(_) => {
             ReasonCode::RedisUnreachable
         }
         Silence::Auth(_) => ReasonCode::RedisAuth,
@@ -72,6 +72,12 @@ fn environment(scene: &Scene<'_>, plan: &mut Plan) {
         plan.warn(
             ReasonCode::DnsFailing,
             format!("the headless Service cannot be looked up: {why}"),
+        );
+    }
+    if let Some(why) = &scene.seen.asked.socket_error {
+        plan.warn(
+            ReasonCode::SocketUnavailable,
+            format!("no command can reach this sidecar, so none can hand its slots over: {why}"),
         );
     }
     if scene.policy.dry_run {

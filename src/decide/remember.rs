@@ -3,7 +3,7 @@
 
 use super::plan::Plan;
 use super::scene::Scene;
-use super::{adopt, form, hasten};
+use super::{adopt, form, hasten, pause};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::observation::{Stage, Volume, VolumeNote};
@@ -15,6 +15,7 @@ use std::time::Duration;
 const ADOPT_AFTER: Duration = Duration::from_secs(10);
 /// The volume may be read-only or full.
 const GAP: Duration = Duration::from_secs(1);
+const PAUSE_CHANGED: &str = "a pause has begun or ended";
 
 /// Orders the note to be written when it is not what it should be.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
@@ -27,10 +28,20 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     // The marker of another cluster is what a person has to see.
     let not_ours = matches!(scene.seen.volume, Volume::Unreadable(_))
         || adopt::marker_in_doubt(scene).is_some();
-    if not_ours || scene.own.is_none() {
+    if not_ours {
         return;
     }
     let present = scene.note().cloned().unwrap_or_default();
+    let paused = pause::wants_note(scene, plan, present.paused);
+    if scene.own.is_none() {
+        // A pause may begin and end while Redis is away; nothing else is known then.
+        if paused != present.paused {
+            let wanted = VolumeNote { paused, ..present };
+            let key = format!("remember pause {paused:?}");
+            plan.act(key, GAP, Action::Remember(wanted), PAUSE_CHANGED);
+        }
+        return;
+    }
     let member = present.member || is_member(scene);
     let wanted = VolumeNote {
         member,
@@ -43,13 +54,14 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         foreign: plan.memory().foreign.clone(),
         gate_run_id: plan.memory().gate_run_id.clone(),
         node_timeout_ms: hasten::wants_note(scene),
+        paused,
     };
     if wanted != present {
         // Each content has its own limit: the note that hastening needs must not wait for the
         // limit of the one before.
         let key = format!(
-            "remember {member} {:?} {:?}",
-            wanted.gate_run_id, wanted.node_timeout_ms
+            "remember {member} {:?} {:?} {:?}",
+            wanted.gate_run_id, wanted.node_timeout_ms, wanted.paused
         );
         plan.act(
             key,

@@ -2,7 +2,6 @@
 //! verified to be whom, how far this pod has come, what is missing.
 
 use super::memory::{FRESH, Memory};
-use super::plan::FEW;
 use super::policy::Policy;
 use crate::model::identity::{NodeId, PodName};
 use crate::model::node_table::{NodeEntry, NodeTable};
@@ -301,7 +300,7 @@ impl<'a> Scene<'a> {
 
 /// How long an answer counts towards all: to ask a hundred pods takes a hundred agents some seconds.
 pub fn acquaintance(policy: &Policy) -> Duration {
-    FRESH + ACQUAINTED_EACH * policy.expected().saturating_sub(FEW)
+    FRESH + ACQUAINTED_EACH * policy.beyond_a_few()
 }
 
 fn acquainted<'a>(
@@ -311,7 +310,7 @@ fn acquainted<'a>(
     peers: &BTreeMap<u32, Peer<'a>>,
 ) -> BTreeMap<u32, Peer<'a>> {
     let mut all = peers.clone();
-    if policy.expected() <= FEW {
+    if !policy.many() {
         return all;
     }
     // Who claims an ordinal now goes before who did.

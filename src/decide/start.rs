@@ -64,7 +64,7 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
 pub fn blank(scene: &Scene<'_>) -> bool {
     let away = matches!(
         scene.seen.own,
-        OwnRedis::Silent(Silence::Unreachable(_) | Silence::NotAsked)
+        OwnRedis::Silent(Silence::Refused(_) | Silence::Unreachable(_) | Silence::NotAsked)
     );
     away && never_ran(scene)
 }

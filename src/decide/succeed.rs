@@ -172,7 +172,10 @@ fn blank_heir(scene: &Scene<'_>, ordinal: u32, old: &NodeId) -> Option<SocketAdd
     let mut bare = sockets.filter(|socket| {
         let answer = scene.memory.answers.get(socket);
         let says = answer.and_then(|answer| match (&answer.agent, &answer.redis) {
-            (PeerAgent::Says(claim), PeerRedis::Silent(Silence::Unreachable(_))) => Some(claim),
+            (
+                PeerAgent::Says(claim),
+                PeerRedis::Silent(Silence::Refused(_) | Silence::Unreachable(_)),
+            ) => Some(claim),
             _ => None,
         });
         says.is_some_and(|claim| {

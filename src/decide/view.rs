@@ -1,6 +1,7 @@
 //! What is told about this node: its role, its slots, whom it follows and every node it knows.
 //! Only what was observed this round; a Redis that does not answer has no role.
 
+use super::handoff;
 use super::readiness::lag_bytes;
 use super::scene::Scene;
 use crate::model::decision::{NodeView, Role, View};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 pub fn view(scene: &Scene<'_>) -> View {
     let (Some(own), Some(me)) = (scene.own, scene.me) else {
         return View {
+            stopping: handoff::stop_asked(scene).is_some(),
             node_id: id_on_volume(scene),
             role: loading_role(scene),
             owners: owners(scene),
@@ -45,6 +47,7 @@ pub fn view(scene: &Scene<'_>) -> View {
         link_up: replica.map(|replica| replica.link_up),
         lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
         epoch: Some(me.epoch),
+        stopping: handoff::stop_asked(scene).is_some(),
         nodes: nodes.collect(),
         owners: owners(scene),
         forgets: BTreeMap::new(),
@@ -82,6 +85,6 @@ fn loading_role(scene: &Scene<'_>) -> Role {
 fn id_on_volume(scene: &Scene<'_>) -> Option<NodeId> {
     match &scene.seen.file {
         NodesFile::Read(conf) => conf.table.myself().map(|me| me.id),
-        NodesFile::Missing | NodesFile::Unreadable(_) | NodesFile::Torn(_) => None,
+        _ => None,
     }
 }

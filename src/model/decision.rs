@@ -1,8 +1,10 @@
 //! What a round decided: actions as data, reasons in words, and what to look at next.
 
+use crate::model::asked::Answers;
+use crate::model::history::Event;
 use crate::model::identity::NodeId;
-use crate::model::node_table::NodeEntry;
-use crate::model::observation::{CopyConfig, Stage, VolumeNote};
+use crate::model::node_table::{NodeEntry, NodesConf};
+use crate::model::observation::{CopyConfig, NodesFile, Stage, VolumeNote};
 use crate::model::reason::Reason;
 use crate::model::slots::SlotSet;
 use crate::model::time::Moment;
@@ -27,10 +29,28 @@ pub struct Decision {
     pub ask: BTreeSet<SocketAddr>,
     /// Whether the next round should look for ordinals that the Service's own name lacks.
     pub ask_missing: bool,
+    /// Whether a Redis that is down may start, as far as nodes.conf goes; `init` waits for it.
+    pub start: Start,
     /// What is told about this node.
     pub view: View,
+    /// What has become of what was asked over the socket.
+    pub answers: Answers,
+    /// What has happened to this node, as far as this round saw it first.
+    pub events: Vec<Event>,
     /// When to look again if nothing wakes the agent earlier.
     pub next_round_in: Duration,
+}
+
+/// Whether a Redis that is down may start on its volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing speaks against it.
+    #[default]
+    May,
+    /// Not yet: this is still to be done or found out.
+    Wait(String),
+    /// Not before a person has looked.
+    Hold(String),
 }
 
 /// The part a node plays now.
@@ -74,6 +94,8 @@ pub struct View {
     pub lag_bytes: Option<u64>,
     /// Its configuration epoch.
     pub epoch: Option<u64>,
+    /// It is about to be stopped.
+    pub stopping: bool,
     /// Every node in its table.
     pub nodes: Vec<NodeView>,
     /// Owners of slots, and whose they are: for a pod whose volume was lost.
@@ -106,8 +128,8 @@ pub struct Planned {
     pub not_after: Option<Moment>,
 }
 
-/// Something the agent does to its own Redis or its own volume. There is no action on any other
-/// pod's Redis, and none that deletes data (S4).
+/// Something the agent does to its own Redis or its own volume. There is one action on another pod's
+/// Redis, [`Action::HandOver`], and none that deletes data (S4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Set one of the `cluster-announce-*` names.
@@ -151,6 +173,22 @@ pub enum Action {
         /// The master's pod.
         pod: String,
     },
+    /// Have a replica of this node take over its slots: the one command to another pod's Redis (S7).
+    HandOver {
+        /// The replica's ID; whoever else answers there is not told.
+        replica: NodeId,
+        /// Its pod.
+        pod: String,
+        /// Where it answers.
+        socket: SocketAddr,
+    },
+    /// Take over the slots of the own master, which is well (S7).
+    TakeOver {
+        /// The master's ID.
+        master: NodeId,
+        /// Its pod.
+        pod: String,
+    },
     /// Take the place of the master whose volume was lost: `CLUSTER FAILOVER FORCE`, which asks a
     /// majority of the masters and not the one that is gone (S7).
     ForceFailover {
@@ -187,6 +225,17 @@ pub enum Action {
     RestoreNodeTimeout(u64),
     /// Write the agent's file on the volume.
     Remember(VolumeNote),
+    /// Keep this as the newest copy of nodes.conf.
+    KeepConf(NodesConf),
+    /// Put this in the place of nodes.conf, if that is still what it was and nobody holds it (S8).
+    RestoreConf {
+        /// What nodes.conf is to say.
+        conf: NodesConf,
+        /// What it was found to be.
+        over: NodesFile,
+    },
+    /// Write these events to the history on the volume.
+    Record(Vec<Event>),
 }
 
 /// What has a Redis judge the cluster's state at once, and otherwise changes nothing.
@@ -212,15 +261,26 @@ impl Action {
             Action::ForceFailover { .. } => "force-failover",
             Action::Copies { .. } => "copies",
             Action::Forget { .. } => "forget",
+            Action::HandOver { .. } => "hand-over",
+            Action::TakeOver { .. } => "take-over",
             Action::Hasten { .. } => "hasten",
             Action::RestoreNodeTimeout(_) => "restore-node-timeout",
             Action::Remember(_) => "remember",
+            Action::KeepConf(_) => "keep-nodes-conf",
+            Action::RestoreConf { .. } => "restore-nodes-conf",
+            Action::Record(_) => "record",
         }
     }
 
-    /// Whether it writes to Redis, and not only to the agent's own file.
+    /// Whether it writes to Redis, and not only to a file.
     pub fn writes_to_redis(&self) -> bool {
-        !matches!(self, Action::Remember(_))
+        !matches!(
+            self,
+            Action::Remember(_)
+                | Action::KeepConf(_)
+                | Action::RestoreConf { .. }
+                | Action::Record(_)
+        )
     }
 }
 
@@ -243,6 +303,12 @@ impl fmt::Display for Action {
                 if from.diskless { from.delay_s } else { 0 }
             ),
             Action::Forget { id, pod } => write!(f, "forget {id}, once {pod}"),
+            Action::HandOver {
+                replica,
+                pod,
+                socket,
+            } => write!(f, "have {pod} ({replica}) at {socket} take over"),
+            Action::TakeOver { master, pod } => write!(f, "take over from {pod} ({master})"),
             Action::Hasten {
                 short_ms,
                 nudge,
@@ -256,9 +322,22 @@ impl fmt::Display for Action {
                 }
             ),
             Action::RestoreNodeTimeout(ms) => write!(f, "set cluster-node-timeout back to {ms} ms"),
+            Action::KeepConf(conf) => {
+                let (nodes, epoch) = (conf.table.nodes.len(), conf.current_epoch);
+                write!(f, "keep a copy of nodes.conf: {nodes} nodes, epoch {epoch}")
+            }
+            Action::RestoreConf { conf, .. } => {
+                f.write_str("restore nodes.conf")?;
+                let me = conf.table.myself();
+                me.map_or(Ok(()), |me| write!(f, " of node {}", me.id))
+            }
+            Action::Record(events) => {
+                let names: Vec<&str> = events.iter().map(|e| e.event.as_str()).collect();
+                write!(f, "record {}", names.join(", "))
+            }
             Action::Remember(note) => write!(
                 f,
-                "note on the volume: member {}, {} known pods, gate {}, node timeout {}",
+                "note on the volume: member {}, {} known pods, gate {}, node timeout {}{}",
                 note.member,
                 note.pods.len(),
                 if note.gate_run_id.is_some() {
@@ -268,6 +347,11 @@ impl fmt::Display for Action {
                 },
                 note.node_timeout_ms
                     .map_or("untouched".to_owned(), |ms| format!("{ms} ms")),
+                if note.paused.is_some() {
+                    ", paused"
+                } else {
+                    ""
+                },
             ),
         }
     }

@@ -28,6 +28,21 @@ pub struct ServerFacts {
     pub replica: Option<ReplicaFacts>,
     /// This server's own replication offset, in bytes.
     pub offset: u64,
+    /// What would be left of the data after a stop.
+    pub persistence: Persistence,
+}
+
+/// The persistence part of `INFO`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Persistence {
+    /// There is an append-only file.
+    pub aof: bool,
+    /// The last write to it went well.
+    pub aof_written: bool,
+    /// Nothing waits to be written to it, and no fsync is pending.
+    pub aof_flushed: bool,
+    /// Changes since the last snapshot; no more than can be told.
+    pub unsaved: u32,
 }
 
 /// The replication part of `INFO` on a replica.
@@ -116,6 +131,15 @@ impl From<&Info> for ServerFacts {
             keys: info.keys(),
             replica,
             offset: info.number("master_repl_offset").unwrap_or_default(),
+            persistence: Persistence {
+                aof: info.yes("aof_enabled"),
+                aof_written: info.get("aof_last_write_status") == Some("ok"),
+                aof_flushed: info.number("aof_pending_bio_fsync") == Some(0)
+                    && info.number("aof_buffer_length") == Some(0),
+                unsaved: info
+                    .number("rdb_changes_since_last_save")
+                    .map_or(0, |changes| u32::try_from(changes).unwrap_or(u32::MAX)),
+            },
         }
     }
 }
@@ -151,6 +175,12 @@ impl fmt::Display for Info {
 impl Version {
     /// ADDSLOTSRANGE and announced hostnames came with Redis 7.0.
     pub fn has_slot_ranges(&self) -> bool {
+        self.redis >= (7, 0, 0)
+    }
+
+    /// Before 7.0 CONFIG SET is refused while Redis is loading ("Only CONFIG GET is allowed during
+    /// loading", `configCommand`).
+    pub fn takes_config_while_loading(&self) -> bool {
         self.redis >= (7, 0, 0)
     }
 

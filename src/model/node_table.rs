@@ -407,5 +407,8 @@ impl fmt::Display for NodeAddress {
     }
 }
 
+mod fault;
+pub use fault::ConfFault;
+
 #[cfg(test)]
 mod tests;

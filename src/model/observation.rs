@@ -1,12 +1,15 @@
 //! What one round saw. Values only: what is not known is said to be unknown, with the reason, and
 //! nothing here says what it means.
 
+use crate::model::asked::Asked;
+use crate::model::history::HistorySeen;
 use crate::model::identity::NodeId;
-use crate::model::info::{ServerFacts, Version};
+use crate::model::info::{ReplicaFacts, ServerFacts, Version};
+use crate::model::kept_conf::KeptConf;
 use crate::model::node_table::{NodeTable, NodesConf};
 use crate::model::peers::PeersSeen;
 use crate::model::slots::SlotSet;
-use crate::model::time::Moment;
+use crate::model::time::{Moment, WallTime};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,10 +20,14 @@ use std::net::SocketAddr;
 pub struct Observation {
     /// When the round began.
     pub now: Moment,
+    /// The same as the time of day. It may jump.
+    pub wall: WallTime,
     /// This pod's Redis.
     pub own: OwnRedis,
     /// nodes.conf on the volume.
     pub file: NodesFile,
+    /// The copies of it, and what its repair rests on.
+    pub kept: KeptConf,
     /// The pods that DNS names.
     pub dns: PeersSeen,
     /// What the addresses that the last decision wanted asked have answered, and when.
@@ -29,8 +36,12 @@ pub struct Observation {
     pub volume: Volume,
     /// Why the last attempt to write to the volume failed.
     pub volume_error: Option<String>,
+    /// What this node is known to have gone through.
+    pub history: HistorySeen,
     /// What Redis answered to the last round's commands where it refused them.
     pub refusals: Vec<Refusal>,
+    /// What is asked of this agent over its socket.
+    pub asked: Asked,
 }
 
 /// The own Redis, as far as it answers.
@@ -49,7 +60,9 @@ pub enum OwnRedis {
 pub enum Silence {
     /// Not asked yet.
     NotAsked,
-    /// No connection, or it broke.
+    /// Nothing listens there.
+    Refused(String),
+    /// No connection for another reason, or it broke.
     Unreachable(String),
     /// No connection or no answer in time: frozen, swapping or cut off.
     TimedOut,
@@ -67,7 +80,9 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Silence::NotAsked => f.write_str("has not been asked yet"),
-            Silence::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Silence::Refused(why) | Silence::Unreachable(why) => {
+                write!(f, "cannot be reached: {why}")
+            }
             Silence::TimedOut => f.write_str("does not answer in time"),
             Silence::Auth(why) => write!(f, "refuses the password: {why}"),
             Silence::Denied(why) => write!(f, "denies a command that is needed: {why}"),
@@ -131,6 +146,8 @@ pub enum NodesFile {
     Missing,
     /// It is there and cannot be read.
     Unreadable(String),
+    /// Nothing is in it: Redis takes that for a file that is missing.
+    Empty,
     /// Its text is not whole.
     Torn(String),
     /// Whole.
@@ -157,6 +174,10 @@ impl PeerAnswer {
 
 /// The Redis at an asked address.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few hundred bytes for each peer in doubt"
+)]
 pub enum PeerRedis {
     /// No usable answer: unknown.
     Silent(Silence),
@@ -183,10 +204,16 @@ pub struct PeerFacts {
     pub epoch: u64,
     /// The other nodes in its table, those in handshake left out.
     pub knows: BTreeSet<NodeId>,
+    /// Those of them that it is connected to and does not suspect.
+    pub hears: BTreeSet<NodeId>,
+    /// The nodes that own slots in its table.
+    pub owners: BTreeSet<NodeId>,
     /// Keys in all its databases.
     pub keys: u64,
     /// How much of its shard's data it has, in bytes of the replication stream.
     pub offset: u64,
+    /// How it copies its master's data; set on a replica only.
+    pub replica: Option<ReplicaFacts>,
 }
 
 /// The agent at an asked address.
@@ -221,6 +248,8 @@ pub struct PeerClaim {
     pub forgets: BTreeMap<NodeId, u32>,
     /// Its volume has neither nodes.conf nor note, and its Redis does not run: the pod has no node.
     pub blank: bool,
+    /// Its Redis is about to be stopped.
+    pub stopping: bool,
 }
 
 /// How far a pod has come into a cluster.
@@ -273,6 +302,18 @@ pub struct VolumeNote {
     /// The configured `cluster-node-timeout` in milliseconds, kept while it is shortened.
     #[serde(default)]
     pub node_timeout_ms: Option<u64>,
+    /// The pause that is on.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+}
+
+/// A pause as noted, by the wall clock: from when until when, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Its beginning, or the last time when the clock was seen to have jumped.
+    pub from_ms: u64,
+    /// Its end.
+    pub until_ms: u64,
 }
 
 /// A command that Redis refused.

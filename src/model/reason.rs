@@ -87,6 +87,8 @@ reason_codes! {
     VolumeOfAnotherCluster = "volume-of-another-cluster",
     /// The volume shows a former member, but its node ID is gone.
     IdentityLost = "identity-lost",
+    /// nodes.conf is missing or damaged, and Redis is down.
+    NodesConfDamaged = "nodes-conf-damaged",
     /// Redis has data but a blank identity: nodes.conf was lost (S11).
     DataWithoutIdentity = "data-without-identity",
     /// Two live nodes have one node ID: a cloned volume (S10).
@@ -95,6 +97,12 @@ reason_codes! {
     GhostNode = "ghost-node",
     /// Fewer than three masters cannot elect a successor for a dead one.
     TooFewMasters = "too-few-masters",
+    /// The own Redis is about to be stopped.
+    Stopping = "stopping",
+    /// A person has paused the agent: nothing is written to Redis.
+    Paused = "paused",
+    /// The agent's socket cannot be listened on, so nobody can ask it anything.
+    SocketUnavailable = "socket-unavailable",
     /// The agent cannot write its marker or copies to the volume.
     VolumeUnwritable = "volume-unwritable",
     /// DNS does not answer, so peers are unknown.

@@ -1,5 +1,8 @@
 //! Time as the core sees it: a number that the control loop hands in. Nothing here reads a clock.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -24,5 +27,38 @@ impl Add<Duration> for Moment {
             self.0
                 .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         )
+    }
+}
+
+/// The time of day, in milliseconds since 1970. It may jump; it is for telling people, and for what has
+/// to outlive the agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+impl WallTime {
+    /// In milliseconds since 1970; before that it stands.
+    pub fn unix_ms(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for WallTime {
+    /// As RFC 3339, in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Timestamp::from_millisecond(self.0).unwrap_or_default();
+        time.fmt(f)
+    }
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let time = Timestamp::deserialize(deserializer)?;
+        Ok(WallTime(time.as_millisecond()))
     }
 }

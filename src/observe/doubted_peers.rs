@@ -104,6 +104,7 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             owners: role.owners,
             forgets: role.forgets,
             blank: role.blank,
+            stopping: role.stopping,
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

@@ -18,6 +18,7 @@ pub fn read(path: &Path) -> NodesFile {
         return NodesFile::Unreadable(format!("{size} bytes are too many for a nodes.conf"));
     }
     match std::fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => NodesFile::Empty,
         Ok(bytes) => match String::from_utf8_lossy(&bytes).parse() {
             Ok(conf) => NodesFile::Read(conf),
             Err(error) => NodesFile::Torn(error.to_string()),

@@ -105,11 +105,18 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
         slots: me.slots.clone(),
         epoch: me.epoch,
         knows: table.others().map(|node| node.id).collect(),
+        hears: table
+            .others()
+            .filter(|node| node.healthy())
+            .map(|node| node.id)
+            .collect(),
+        owners: table.slot_owners().map(|node| node.id).collect(),
         keys: server.keys,
         offset: match &server.replica {
             Some(replica) => replica.applied_offset,
             None => server.offset,
         },
+        replica: server.replica,
     })
 }
 
@@ -144,6 +151,7 @@ fn silence(error: LinkError) -> Silence {
     match error {
         LinkError::TimedOut { .. } => Silence::TimedOut,
         LinkError::Auth(words) => Silence::Auth(words),
+        LinkError::Refused(cause) => Silence::Refused(cause),
         LinkError::Unreachable(cause) | LinkError::Broken(cause) => Silence::Unreachable(cause),
     }
 }

@@ -3,7 +3,7 @@
 //! In: GET and HEAD requests, the last snapshot, the heartbeat and the counters. Out: the answers of
 //! the contract, each made at once from what is known.
 //!
-//! Paths: /livez /readyz /role /master /replica /cluster /metrics
+//! Paths: /livez /readyz /role /master /replica /cluster /history /metrics
 //!
 //! Not here: the sockets (`server`), and anything that waits, asks Redis or DNS, or changes something.
 
@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use super::heartbeat::Heartbeat;
 use super::metrics::{self, Counters};
 use super::status::{Role, Status};
-use super::views::{ClusterView, ReadyView, RoleView, in_order};
+use super::views::{ClusterView, HistoryView, ReadyView, RoleView, in_order};
 
-const PATHS: &str = "/livez /readyz /startz /role /master /replica /cluster /metrics";
+const PATHS: &str = "/livez /readyz /startz /role /master /replica /cluster /history /metrics";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -58,6 +58,7 @@ pub fn router(state: AppState) -> Router {
         .route("/master", get(master))
         .route("/replica", get(replica))
         .route("/cluster", get(cluster))
+        .route("/history", get(history))
         .route("/metrics", get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -146,6 +147,13 @@ fn in_role(state: &AppState, query: Option<&str>, wanted: Role) -> Response {
 async fn cluster(State(state): State<AppState>, RawQuery(query): RawQuery) -> Response {
     match format(query.as_deref(), &[Format::Json]) {
         Ok(_) => json(StatusCode::OK, &ClusterView::from(&*state.snapshot())),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn history(State(state): State<AppState>, RawQuery(query): RawQuery) -> Response {
+    match format(query.as_deref(), &[Format::Json]) {
+        Ok(_) => json(StatusCode::OK, &HistoryView::from(&*state.snapshot())),
         Err(refusal) => refusal,
     }
 }

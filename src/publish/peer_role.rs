@@ -50,6 +50,9 @@ pub struct PeerRole {
     /// Its volume is blank and its Redis does not run.
     #[serde(default)]
     pub blank: bool,
+    /// Whether its Redis is about to be stopped.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 impl PeerRole {
@@ -94,6 +97,7 @@ mod tests {
             owners: status.owners,
             forgets: status.forgets,
             blank: status.blank,
+            stopping: status.stopping,
         };
         assert_eq!(PeerRole::parse(&body).unwrap(), expected);
     }

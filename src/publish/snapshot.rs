@@ -25,6 +25,7 @@ pub fn status(config: &Config, seen: &Observation, decision: &Decision) -> Statu
         lag_bytes: view.lag_bytes,
         epoch: view.epoch,
         reasons: decision.reasons.clone(),
+        stopping: view.stopping,
         nodes: view.nodes.iter().map(node).collect(),
         peers_known: u32::try_from(found.count()).unwrap_or(u32::MAX),
         owners: view.owners.clone(),

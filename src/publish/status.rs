@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 pub use crate::model::decision::Role;
+use crate::model::history::History;
 use crate::model::identity::{ClusterName, NodeId, PodName, Shape};
 pub use crate::model::observation::Stage;
 use crate::model::reason::{Reason, ReasonCode, Weight};
@@ -101,6 +102,8 @@ pub struct Status {
     pub epoch: Option<u64>,
     /// Everything there is to say about readiness; it is ready when none of them blocks.
     pub reasons: Vec<Reason>,
+    /// Its Redis is about to be stopped.
+    pub stopping: bool,
     /// Every node in the own table.
     pub nodes: Vec<NodeStatus>,
     /// How many pods other than this one were found.
@@ -113,6 +116,8 @@ pub struct Status {
     pub blank: bool,
     /// Why the own Redis is not to be started yet.
     pub held: Option<Reason>,
+    /// What this node went through.
+    pub history: History,
 }
 
 impl Status {
@@ -138,6 +143,7 @@ impl Status {
                 ReasonCode::Starting,
                 "the agent has just started and has not yet looked at Redis",
             )],
+            stopping: false,
             nodes: Vec::new(),
             peers_known: 0,
             owners: BTreeMap::new(),
@@ -147,6 +153,7 @@ impl Status {
                 ReasonCode::Starting,
                 "the agent has just started and has not yet looked around",
             )),
+            history: History::default(),
         }
     }
 

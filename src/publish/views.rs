@@ -3,8 +3,9 @@
 //! In: a [`Status`]. Out: values for serde. `/role` and `/cluster` are a contract: a field is added
 //! here on purpose or not at all, and a test pins the text.
 //!
-//! `/role` carries fields for the peers alone: `stage` and `shape` for forming; `owners`,
-//! `forgets` and `blank`, left out while empty, for lost volumes. Other readers should not rely on them.
+//! `/role` carries fields for the peers alone: `stage` and `shape` while they form a cluster, `stopping`
+//! when one is to take over from another; `owners`, `forgets` and `blank` for lost volumes. The last
+//! four are left out while there is nothing to say. Other readers should not rely on them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::status::{BusLink, Link, NodeStatus, Role, SlotRange, Stage, Status, VERSION};
 use crate::model::identity::{ClusterName, NodeId, PodName, Shape};
 use crate::model::reason::{Reason, ReasonCode, Weight};
+use crate::model::time::WallTime;
 
 /// The answer of `/role`.
 #[derive(Serialize)]
@@ -36,6 +38,9 @@ pub(super) struct RoleView<'a> {
     version: &'static str,
     stage: Stage,
     shape: Shape,
+    /// There when it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopping: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     owners: &'a BTreeMap<NodeId, u32>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -76,6 +81,7 @@ impl<'a> From<&'a Status> for RoleView<'a> {
             version: VERSION,
             stage: status.stage,
             shape: status.shape,
+            stopping: status.stopping,
             owners: &status.owners,
             forgets: &status.forgets,
             blank: status.blank,
@@ -155,6 +161,38 @@ impl<'a> From<&'a NodeStatus> for NodeView<'a> {
             flags: &node.flags,
             epoch: node.epoch,
             myself: node.myself,
+        }
+    }
+}
+
+/// The answer of `/history`, the newest event last.
+#[derive(Serialize)]
+pub(super) struct HistoryView<'a> {
+    cluster: &'a ClusterName,
+    pod: &'a PodName,
+    events: Vec<EventView<'a>>,
+}
+
+#[derive(Serialize)]
+struct EventView<'a> {
+    at: WallTime,
+    event: &'a str,
+    detail: &'a str,
+}
+
+impl<'a> From<&'a Status> for HistoryView<'a> {
+    fn from(status: &'a Status) -> Self {
+        let events = status.history.events().iter();
+        Self {
+            cluster: &status.cluster,
+            pod: &status.pod,
+            events: events
+                .map(|event| EventView {
+                    at: event.at,
+                    event: &event.event,
+                    detail: &event.detail,
+                })
+                .collect(),
         }
     }
 }

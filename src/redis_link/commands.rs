@@ -92,6 +92,8 @@ pub enum Write {
     Forget(String),
     /// `CLUSTER FAILOVER FORCE`: needs the votes of a majority of the masters (S7).
     FailoverForce,
+    /// `CLUSTER FAILOVER`, without FORCE or TAKEOVER: a replica takes over from a master that is well.
+    Failover,
     /// `CLUSTER SETSLOT slot STABLE`: no move of this slot is under way. Where none is, all it does
     /// is have Redis judge the cluster's state anew (`CLUSTER_TODO_UPDATE_STATE`).
     SetSlotStable(u16),
@@ -132,6 +134,7 @@ impl Write {
             ]),
             Self::ForgetHandshake(id) | Self::Forget(id) => words(&["CLUSTER", "FORGET", id]),
             Self::FailoverForce => words(&["CLUSTER", "FAILOVER", "FORCE"]),
+            Self::Failover => words(&["CLUSTER", "FAILOVER"]),
             Self::Replicate(node_id) => words(&["CLUSTER", "REPLICATE", node_id]),
             Self::SetSlotStable(slot) => {
                 words(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
@@ -166,6 +169,7 @@ impl fmt::Debug for Write {
             Self::Forget(id) => write!(f, "Forget({id})"),
             Self::FailoverForce => f.write_str("FailoverForce"),
             Self::Replicate(node_id) => write!(f, "Replicate({node_id})"),
+            Self::Failover => f.write_str("Failover"),
             Self::SetSlotStable(slot) => write!(f, "SetSlotStable({slot})"),
             Self::Filler => f.write_str("Filler"),
             Self::AnswersOff => f.write_str("AnswersOff"),
@@ -215,6 +219,7 @@ mod tests {
             Write::Forget("ef".repeat(20)),
             Write::FailoverForce,
             Write::Replicate("ab".repeat(20)),
+            Write::Failover,
             Write::SetSlotStable(77),
             Write::Filler,
             Write::AnswersOff,
@@ -231,6 +236,7 @@ mod tests {
                 | Write::Forget(_)
                 | Write::FailoverForce
                 | Write::Replicate(_)
+                | Write::Failover
                 | Write::SetSlotStable(_)
                 | Write::Filler
                 | Write::AnswersOff
@@ -290,6 +296,7 @@ mod tests {
                 &format!("CLUSTER FORGET {}", "ef".repeat(20)),
                 "CLUSTER FAILOVER FORCE",
                 &format!("CLUSTER REPLICATE {}", "ab".repeat(20)),
+                "CLUSTER FAILOVER",
                 "CLUSTER SETSLOT 77 STABLE",
                 &format!("CONFIG GET {}", "x".repeat(16_000)),
                 "CLIENT REPLY OFF",

@@ -302,7 +302,7 @@ async fn a_closed_port_is_unreachable_at_once() {
     let mut link = ReadLink::new("127.0.0.1", free_port(), TIMEOUTS, Credentials::default());
     let error = link.ask(&[Read::Info]).await.unwrap_err();
     assert!(
-        matches!(&error, LinkError::Unreachable(why) if why.contains("refused")),
+        matches!(&error, LinkError::Refused(why) if why.contains("refused")),
         "{error}"
     );
     assert!(start.elapsed() < Duration::from_millis(200));
@@ -334,7 +334,7 @@ async fn a_restarted_server_is_found_again() {
     write.send(&set).await.unwrap();
     server.stop();
     let gone = read.ask(&[Read::Info]).await.unwrap_err();
-    assert!(matches!(gone, LinkError::Unreachable(_)), "{gone}");
+    assert!(matches!(gone, LinkError::Refused(_)), "{gone}");
 }
 
 #[tokio::test]

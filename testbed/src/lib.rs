@@ -12,7 +12,7 @@
 //! | `readiness` | the kubelet's part: `/readyz` mirrored into DNS, ordered starts |
 //! | `split` | a network that falls apart between pods |
 //! | `truth` | whether the cluster is whole, by asking every Redis |
-//! | `canary`, `load`, `writes` | keys that must survive; a writer in the background; commands that must not be sent |
+//! | `canary`, `load`, `ledger`, `writes` | keys that must survive; a writer in the background; users of every shard and the book of what was acknowledged to them; commands that must not be sent |
 //! | `wait`, `http` | a condition with a deadline; a small GET |
 //! | `address`, `process`, `server`, `client` | loopback subnets, child processes, server versions, Redis connections |
 
@@ -22,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod dns;
 pub mod http;
+pub mod ledger;
 pub mod load;
 pub mod pod;
 pub mod process;

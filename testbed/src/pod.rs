@@ -5,6 +5,7 @@
 //!
 //! Does not: publish the pod in DNS or know other pods; [`crate::Testbed`] does.
 
+mod init;
 mod programs;
 
 use std::{

@@ -1,20 +1,25 @@
 //! Random stories: a pod's policy and a few rounds of what it sees, likely enough to reach the
 //! rules and odd enough to try them.
 
+mod files;
+
 use proptest::prelude::*;
-use redis_sidecar::decide::policy::Policy;
+use redis_sidecar::decide::policy::{FEW, Policy};
+use redis_sidecar::model::asked::{Asked, FailoverAsked, PauseAsked, StopAsked};
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
-    ClusterConfig, CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer,
-    PeerClaim, PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
+    ClusterConfig, CopyConfig, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim,
+    PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 pub(crate) const CLUSTER: &str = "default/redis-app";
 /// Pods, IDs and addresses are few, so that they meet; 0-5 are pods of the largest shape.
@@ -22,6 +27,11 @@ const NODES: u8 = 8;
 
 fn id(n: u8) -> NodeId {
     format!("{:02x}", n + 1).repeat(20).parse().unwrap()
+}
+
+/// Whose ID it is.
+fn number_of(of: NodeId) -> Option<u8> {
+    (0..NODES).find(|n| id(*n) == of)
 }
 
 fn ip(n: u8) -> IpAddr {
@@ -118,7 +128,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
     let pods_of_the_shape = u8::try_from(shape.expected_pods()).unwrap();
     let knows = mostly(knows, few).prop_map(move |knows| {
         let known = knows.into_iter().filter(|pod| *pod < pods_of_the_shape);
-        known.map(id).collect()
+        known.map(id).collect::<BTreeSet<NodeId>>()
     });
     let facts = (
         mostly(id(n), (0..NODES).prop_map(id)),
@@ -138,9 +148,17 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                 master,
                 slots,
                 epoch,
+                hears: knows.clone(),
+                owners: BTreeSet::new(),
                 knows,
                 keys,
                 offset,
+                replica: master.and_then(number_of).map(|master| ReplicaFacts {
+                    master_host: ip(master).to_string(),
+                    master_port: 6379,
+                    link_up: true,
+                    ..ReplicaFacts::default()
+                }),
             },
         );
     let blank_again = facts.clone().prop_map(|mut facts| {
@@ -159,6 +177,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         mostly(true, Just(false)),
         mostly(Some(stage), odd_stage),
         mostly(Some(shape.to_string()), Just(Some("9x9".to_owned()))),
+        mostly(false, Just(true)),
     );
     let facts = prop_oneof![
         9 => (facts, Just(false)),
@@ -170,7 +189,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         .prop_map(
             move |(
                 (facts, blank),
-                (cluster, pod, agree, stage, shape),
+                (cluster, pod, agree, stage, shape, stopping),
                 redis_up,
                 agent_up,
                 age,
@@ -186,6 +205,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     owners: BTreeMap::new(),
                     forgets: BTreeMap::new(),
                     blank: false,
+                    stopping,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {
@@ -301,6 +321,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
     });
     prop_oneof![
         1 => Just(OwnRedis::Silent(Silence::TimedOut)),
+        1 => Just(OwnRedis::Silent(Silence::Refused("Connection refused".to_owned()))),
         1 => Just(OwnRedis::Loading(ServerFacts::default(), None)),
         40 => up,
     ]
@@ -352,6 +373,7 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
             foreign: BTreeMap::new(),
             gate_run_id,
             node_timeout_ms,
+            paused: None,
         })
     });
     prop_oneof![
@@ -370,35 +392,66 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
         any_dns(),
         answers,
         any_volume(mood),
+        files::any_files(me),
         0u64..1500,
     );
     parts
-        .prop_map(|(own, dns, answers, volume, later)| {
+        .prop_map(|(own, dns, answers, volume, (file, kept), later)| {
             let answers = (0..NODES)
                 .zip(answers)
                 .filter_map(|(n, answer)| Some((socket(n), answer?)))
                 .collect();
             let seen = Observation {
                 now: Moment(0),
+                wall: WallTime(1_790_000_000_000),
+                history: HistorySeen::default(),
                 own,
-                file: NodesFile::Missing,
+                file,
+                kept,
                 dns,
                 answers,
                 volume,
                 volume_error: None,
                 refusals: Vec::new(),
+                asked: Asked::default(),
             };
             (later, seen)
         })
         .boxed()
 }
 
+/// What is asked in all rounds of a story.
+fn any_asked() -> impl Strategy<Value = Asked> {
+    let (id, since, until) = (1, Moment(10_000), Moment(12_000));
+    let stop = StopAsked { id, since, until };
+    let to = prop::option::of((0..NODES).prop_map(|n| format!("redis-app-{n}")));
+    let failover = to.prop_map(move |to| FailoverAsked {
+        id: 2,
+        since,
+        until,
+        to,
+    });
+    let lasts = prop::option::of(Just(Duration::from_secs(600)));
+    let pause = lasts.prop_map(|lasts| PauseAsked { id: 3, lasts });
+    (
+        prop::option::weighted(0.3, Just(stop)),
+        prop::option::weighted(0.3, failover),
+        prop::option::weighted(0.1, pause),
+    )
+        .prop_map(|(stop, failover, pause)| Asked {
+            stop,
+            failover,
+            pause,
+            socket_error: None,
+        })
+}
+
 /// A pod and a few rounds of it, in time.
 pub(crate) fn any_story() -> impl Strategy<Value = (Policy, Vec<Observation>)> {
     let moods = prop::sample::select(vec![Mood::Blank, Mood::Forming, Mood::Made]);
-    (any_shape(), 0..NODES - 1, moods).prop_flat_map(|(shape, me, mood)| {
+    (any_shape(), 0..NODES - 1, moods, any_asked()).prop_flat_map(|(shape, me, mood, asked)| {
         let rounds = prop::collection::vec(any_round(me, mood, shape), 1..4);
-        rounds.prop_map(move |rounds| (policy(me, shape), in_time(rounds)))
+        rounds.prop_map(move |rounds| (policy(me, shape), in_time(rounds, &asked)))
     })
 }
 
@@ -416,15 +469,17 @@ fn policy(me: u8, shape: Shape) -> Policy {
         zone: String::new(),
         dry_run: false,
         ghosts: Default::default(),
+        few: u32::from(me % 2) * FEW,
     }
 }
 
 /// Turns the steps between rounds, and the ages of answers, into points in time.
-fn in_time(rounds: Vec<(u64, Observation)>) -> Vec<Observation> {
+fn in_time(rounds: Vec<(u64, Observation)>, asked: &Asked) -> Vec<Observation> {
     let mut now = 10_000;
     let rounds = rounds.into_iter().map(|(later, mut seen)| {
         now += later;
         seen.now = Moment(now);
+        seen.asked = asked.clone();
         for answer in seen.answers.values_mut() {
             answer.at = Moment(now - answer.at.0);
         }

@@ -11,7 +11,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(40);
 /// How long silence is watched: longer than the gaps after which rules write again.
 pub(crate) const QUIET: Duration = Duration::from_millis(2500);
 /// Everything that changes the topology.
-const TOPOLOGY: [&str; 6] = [
+const TOPOLOGY: [&str; 7] = [
+    "cluster|failover",
     "cluster|meet",
     "cluster|addslots",
     "cluster|addslotsrange",
@@ -223,4 +224,38 @@ pub(crate) async fn as_before(bed: Testbed, before: &Snapshot, canary: &Canary) 
 pub(crate) fn log(pod: &Arc<Pod>) -> Result<String> {
     let path = pod.agent.log();
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+/// How a command of the binary ended: its exit code, and all it printed.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) text: String,
+}
+
+/// Runs one of the binary's commands in a pod, as `kubectl exec` or a hook would.
+pub(crate) async fn command(pod: &Pod, words: &[&str]) -> Result<Ended> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_redis-sidecar"));
+    let data = pod.data_dir();
+    command.env_clear().env("DATA_DIR", &data).args(words);
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(90), output).await??;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(Ended {
+        code: output.status.code().context("ended by a signal")?,
+        text: String::from_utf8(text)?,
+    })
+}
+
+/// Waits until a replica has as many keys as its master. Until then a master's death costs what it has
+/// acknowledged: replication is asynchronous, and 6.0 streams nothing for up to a second after a copy.
+pub(crate) async fn replicated(bed: &Testbed, master: usize, replica: usize) -> Result<()> {
+    let (master, replica) = (bed.pod(master)?, bed.pod(replica)?);
+    wait::until(LONG, "the replica has all keys", async || {
+        let keys: u64 = master.command(&["DBSIZE"]).await?;
+        let copied: u64 = replica.command(&["DBSIZE"]).await?;
+        ensure!(keys == copied, "{copied} of {keys}");
+        Ok(())
+    })
+    .await
 }

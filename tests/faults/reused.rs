@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use testbed::{Ending, Pod, wait};
+use testbed::{Ending, Pod, server::Server, wait};
 
 use crate::{common::*, foreign::Pair};
 
@@ -22,6 +22,12 @@ async fn address_of_a_dead_master_goes_to_blue(pair: &Pair) -> Result<()> {
     dead.move_to(pair.red.fresh_address()?).await
 }
 
+/// Valkey 9 lets a node without an address fail, and has its replica elected.
+fn replica_is_elected() -> Result<bool> {
+    let server = Server::installed()?;
+    Ok(server.name == "Valkey" && server.version >= (9, 0, 0))
+}
+
 /// Scenario 16 with passwords of their own: Redis itself copies nothing from the other cluster.
 #[tokio::test]
 async fn a_dead_masters_address_at_another_cluster_leaves_the_replica_its_data() -> Result<()> {
@@ -29,13 +35,24 @@ async fn a_dead_masters_address_at_another_cluster_leaves_the_replica_its_data()
     let replica = pair.red.pod(3)?;
     let keys: usize = replica.command(&["DBSIZE"]).await?;
     address_of_a_dead_master_goes_to_blue(&pair).await?;
-    says(&replica, "replica-link-down", "").await?;
+    let elected = replica_is_elected()?;
+    if elected {
+        wait::until(LONG, "the replica is elected", async || {
+            let role = role(&replica).await?;
+            ensure!(role["role"] == "master" && role["ready"] == true, "{role}");
+            Ok(())
+        })
+        .await?;
+    } else {
+        says(&replica, "replica-link-down", "").await?;
+    }
     let seen = pair.red.writes_seen().await?;
     wait::throughout(LONG / 4, "nothing is written or copied", async || {
         pair.unmixed().await?;
         let held: usize = replica.command(&["DBSIZE"]).await?;
         ensure!(held == keys, "{held} of {keys} keys");
-        ensure!(replica.ready().await.is_err(), "ready without its master");
+        let ready = replica.ready().await.is_ok();
+        ensure!(ready == elected, "ready without its master: {ready}");
         let news = pair.red.writes_seen().await?.since(&seen);
         ensure!(news.is_empty(), "{news:?}");
         Ok(())
@@ -51,6 +68,10 @@ async fn a_dead_masters_address_at_another_cluster_leaves_the_replica_its_data()
 #[tokio::test]
 async fn a_replica_that_copies_another_cluster_is_not_ready_and_healed_by_its_master() -> Result<()>
 {
+    if replica_is_elected()? {
+        println!("not tried: which comes first, the copy or the election, is a matter of luck");
+        return Ok(());
+    }
     let pair = Pair::formed("reused-open", None).await?;
     let replica = pair.red.pod(3)?;
     address_of_a_dead_master_goes_to_blue(&pair).await?;

@@ -4,7 +4,7 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Result, ensure};
-use testbed::{Pod, Testbed, wait};
+use testbed::{Pod, Testbed, server::Server, wait};
 
 use crate::{common::*, secrets::show_none_of};
 
@@ -135,12 +135,21 @@ async fn an_agent_restarted_between_the_changes_says_so_and_goes_on() -> Result<
     rotating.goes_on().await
 }
 
-const USER: &str = "user agent on >agent-33-secret ~* &* +@all";
+/// A user's line; Redis 6.0 has no rule for channels.
+fn user() -> Result<String> {
+    let channels = if by_subcommand()? { "&* " } else { "" };
+    Ok(format!("user agent on >agent-33-secret ~* {channels}+@all"))
+}
+
+/// Whether a user can be denied a subcommand alone (7.0 and later).
+fn by_subcommand() -> Result<bool> {
+    Ok(Server::installed()?.version >= (7, 0, 0))
+}
 
 /// A testbed whose agents have a user of their own.
 async fn with_user(name: &str) -> Result<Testbed> {
     bed(name)
-        .redis_line(USER)
+        .redis_line(&user()?)
         .agent_env("REDIS_USERNAME", "agent")
         .agent_env("REDIS_PASSWORD", "agent-33-secret")
         .build()
@@ -160,12 +169,15 @@ async fn a_user_that_may_not_read_is_named_with_the_command() -> Result<()> {
     let pod = bed.pod(4)?;
     for (rule, back, named, blocks) in [
         ("-info", "+info", "info", true),
-        ("-cluster", "+cluster", "cluster|", true),
+        ("-cluster", "+cluster", "cluster", true),
         ("-cluster|nodes", "+cluster|nodes", "cluster|nodes", true),
         ("-cluster|info", "+cluster|info", "cluster|info", true),
         ("-config", "+config", "config|get", false),
         ("-config|get", "+config|get", "config|get", false),
     ] {
+        if rule.contains('|') && !by_subcommand()? {
+            continue;
+        }
         set_user(&pod, rule).await?;
         let message = says(&pod, "redis-no-permission", named).await?;
         println!("{rule}: {message}");
@@ -189,6 +201,10 @@ async fn a_user_that_may_not_read_is_named_with_the_command() -> Result<()> {
 /// Scenario 57: what forming writes, each denied to one pod. It says so, and goes on when it may.
 #[tokio::test]
 async fn a_user_that_may_not_write_is_named_with_the_command() -> Result<()> {
+    if !by_subcommand()? {
+        println!("not tried: this server denies no subcommand alone");
+        return Ok(());
+    }
     for (ordinal, command) in [
         (0, "cluster|addslotsrange"),
         (1, "cluster|meet"),
@@ -197,7 +213,8 @@ async fn a_user_that_may_not_write_is_named_with_the_command() -> Result<()> {
     ] {
         let bed = with_user("acl-write").await?;
         let pod = bed.pod(ordinal)?;
-        pod.change(|settings| settings.redis_lines = vec![format!("{USER} -{command}")]);
+        let line = format!("{} -{command}", user()?);
+        pod.change(|settings| settings.redis_lines = vec![line]);
         bed.start_all().await?;
         let message = says(&pod, "redis-no-permission", command).await?;
         println!("{command}: {message}");

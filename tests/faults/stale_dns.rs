@@ -12,8 +12,9 @@ use testbed::{
 
 use crate::{common::*, foreign::Pair};
 
-/// How long DNS lags: longer than every gap after which agents try again.
-const LAG: Duration = Duration::from_secs(12);
+/// How long DNS lags: as long as CoreDNS keeps an answer unless told otherwise, and longer than every
+/// gap after which agents try again.
+const LAG: Duration = Duration::from_secs(30);
 
 async fn healed(bed: &Testbed, before: &Snapshot) -> Result<()> {
     let after = bed.whole(LONG).await?;

@@ -25,7 +25,7 @@ async fn new_release(name: &str, old: &Testbed, volumes: &[usize]) -> Result<Tes
     Ok(new)
 }
 
-/// Copies a volume, its Redis running or not.
+/// Copies a volume, its Redis running or not; the sidecar's socket is no part of it.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -33,7 +33,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
-        } else {
+        } else if entry.file_type()?.is_file() {
             fs::copy(entry.path(), &target).with_context(|| format!("{}", target.display()))?;
         }
     }

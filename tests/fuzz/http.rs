@@ -99,6 +99,7 @@ fn requests() -> Vec<Vec<u8>> {
         "/readyz?format=json",
         "/role",
         "/cluster",
+        "/history",
         "/metrics",
         "/%00?%ff&format=&=",
     ];

@@ -72,6 +72,9 @@ pub(crate) fn replay(text: &str) -> Result<String, String> {
         out.push_str(EXPECTED);
         out.push('\n');
         out.push_str(&print::decision(&world, &decision));
+        if let (Some(history), Some(last)) = (&mut world.history, decision.events.last()) {
+            history.last = Some(last.after.clone());
+        }
     }
     Ok(out)
 }

@@ -1,6 +1,7 @@
 //! `peer` lines: what the Redis and the agent of a pod have answered in this round.
 
 use super::world::{World, node_id, number, version};
+use redis_sidecar::model::info::ReplicaFacts;
 use redis_sidecar::model::observation::{
     PeerAgent, PeerAnswer, PeerClaim, PeerFacts, PeerRedis, Silence, Stage,
 };
@@ -65,8 +66,11 @@ impl World {
                 slots: SlotSet::default(),
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
+                hears: BTreeSet::new(),
+                owners: BTreeSet::new(),
                 keys: 0,
                 offset: 0,
+                replica: None,
             },
             claim: PeerClaim {
                 cluster: self.policy.cluster.clone(),
@@ -79,6 +83,7 @@ impl World {
                 owners: BTreeMap::new(),
                 forgets: BTreeMap::new(),
                 blank: false,
+                stopping: false,
             },
             redis: None,
             agent: None,
@@ -108,11 +113,17 @@ impl World {
                 facts.id = node_id(id);
                 claim.node_id = Some(facts.id);
             }
+            ("stopping", "") => claim.stopping = true,
+            ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
+            ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
+            ("applied", bytes) => {
+                facts.replica.get_or_insert_default().applied_offset = number(bytes)?;
+            }
             ("agent-says", "none") => claim.node_id = None,
             ("agent-says", id) => claim.node_id = Some(node_id(id)),
             ("agent", "silent") => answer.agent = Some("Connection refused".to_owned()),
             ("redis", "silent") => {
-                answer.redis = Some(Silence::Unreachable("Connection refused".to_owned()));
+                answer.redis = Some(Silence::Refused("Connection refused".to_owned()));
             }
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
@@ -133,6 +144,8 @@ impl World {
             ("bus", port) => facts.bus_port = number(port)?,
             ("of", "none") => facts.master = None,
             ("of", id) => facts.master = Some(node_id(id)),
+            ("owners", list) => facts.owners = ids(list),
+            ("hears", list) => facts.hears = ids(list),
             ("knows", list) => facts.knows = ids(list),
             ("slots", "none") => facts.slots = SlotSet::default(),
             ("slots", list) => {
@@ -154,6 +167,13 @@ impl World {
         let (slots, master) = self.planned(answer.ordinal);
         answer.facts.slots = slots;
         answer.facts.master = master.map(|ordinal| node_id(&format!("p{ordinal}")));
+        let of = master.and_then(|ordinal| self.ip(&format!("@{ordinal}")).ok());
+        answer.facts.replica = of.map(|ip| ReplicaFacts {
+            master_host: ip.to_string(),
+            master_port: self.policy.redis_port,
+            link_up: true,
+            ..ReplicaFacts::default()
+        });
         let others = (0..self.policy.expected()).filter(|k| *k != answer.ordinal);
         answer.facts.knows = others.map(|k| node_id(&format!("p{k}"))).collect();
     }

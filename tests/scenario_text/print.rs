@@ -1,8 +1,9 @@
 //! A decision as a person reads it: one line each for the outcome, every action with its evidence,
 //! every reason with its weight, and whom to ask next. Node IDs are printed by their short names.
 
-use super::world::World;
-use redis_sidecar::model::decision::{Action, Decision, Role};
+use super::world::{WALL_MS, World};
+use redis_sidecar::model::asked::Outcome;
+use redis_sidecar::model::decision::{Action, Decision, Role, Start};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{Stage, VolumeNote};
 use redis_sidecar::model::reason::Weight;
@@ -16,7 +17,8 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
     let next = decision.next_round_in.as_millis();
     let role = role(decision);
     writeln!(out, "{ready}, {stage}, {role}; next round in {next} ms").expect("written");
-    for planned in &decision.actions {
+    let told = |action: &Action| world.history.is_some() || !matches!(action, Action::Record(_));
+    for planned in decision.actions.iter().filter(|p| told(&p.action)) {
         let action = action(&planned.action);
         writeln!(out, "do: {action}  <- {}", planned.evidence).expect("written");
     }
@@ -26,6 +28,22 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
             Weight::Warns => "warns",
         };
         writeln!(out, "{weight}: {reason}").expect("written");
+    }
+    for (id, answer) in &decision.answers {
+        let outcome = match answer.outcome {
+            Outcome::UnderWay => "under way",
+            Outcome::Done => "done",
+            Outcome::NotDone => "not done",
+        };
+        writeln!(out, "request {id} {outcome}: {}", answer.says).expect("written");
+    }
+    for event in decision.events.iter().filter(|_| world.history.is_some()) {
+        writeln!(out, "history: {}: {}", event.event, event.detail).expect("written");
+    }
+    match &decision.start {
+        Start::May => {}
+        Start::Wait(why) => writeln!(out, "start: not yet: {why}").expect("written"),
+        Start::Hold(why) => writeln!(out, "start: never so: {why}").expect("written"),
     }
     if !decision.ask.is_empty() {
         let asked: Vec<String> = decision
@@ -108,6 +126,11 @@ fn note_words(note: &VolumeNote) -> String {
             .map(|run_id| format!("gate={run_id}")),
     );
     words.extend(note.node_timeout_ms.map(|ms| format!("timeout={ms}")));
+    words.extend(note.paused.map(|paused| {
+        let since_start = |ms: u64| i128::from(ms) - i128::from(WALL_MS);
+        let (from, until) = (since_start(paused.from_ms), since_start(paused.until_ms));
+        format!("paused={from}:{until}")
+    }));
     words.join(" ")
 }
 

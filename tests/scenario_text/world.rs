@@ -1,11 +1,16 @@
 //! What a scenario's steps say, kept from step to step, and the observation that it makes.
 
+mod asked;
+mod files;
 mod own_redis;
 
 pub(crate) use own_redis::version;
-use redis_sidecar::decide::policy::{GhostTimes, Policy};
+use redis_sidecar::decide::policy::{FEW, GhostTimes, Policy};
+use redis_sidecar::model::asked::Asked;
+use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::info::{ServerFacts, Version};
+use redis_sidecar::model::kept_conf::KeptConf;
 use redis_sidecar::model::node_table::{NodeTable, NodesConf};
 use redis_sidecar::model::observation::{
     ClusterConfig, CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAnswer, Refusal,
@@ -13,7 +18,7 @@ use redis_sidecar::model::observation::{
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -31,8 +36,14 @@ pub(crate) struct World {
     table: Vec<Vec<String>>,
     dns: PeersSeen,
     file: NodesFile,
+    kept: KeptConf,
     volume_error: Option<String>,
+    /// Where the scenario is about it.
+    pub(crate) history: Option<HistorySeen>,
     refusals: Vec<Refusal>,
+    asked: Asked,
+    /// How far the wall clock is from where it should be.
+    clock_ms: i64,
 }
 
 enum Answering {
@@ -69,6 +80,7 @@ impl World {
                 },
                 None => GhostTimes::default(),
             },
+            few: FEW,
         };
         let config = ClusterConfig {
             announce_ip: Some(policy.pod_ip.to_string()),
@@ -115,8 +127,12 @@ impl World {
                 unknown: BTreeSet::new(),
             },
             file: NodesFile::Missing,
+            kept: KeptConf::default(),
             volume_error: None,
+            history: None,
             refusals: Vec::new(),
+            asked: Asked::default(),
+            clock_ms: 0,
             policy,
         })
     }
@@ -146,6 +162,19 @@ impl World {
                 Ok(())
             }
             "file" => self.read_file(rest),
+            "asked" => self.read_asked(rest),
+            "clock" => {
+                self.clock_ms = rest.first().map_or(Ok(0), |word| number(word))?;
+                Ok(())
+            }
+            "kept" => self.read_kept(rest),
+            "history" => {
+                self.history = Some(HistorySeen {
+                    error: (!rest.is_empty()).then(|| rest.join(" ")),
+                    ..self.history.take().unwrap_or_default()
+                });
+                Ok(())
+            }
             "refused" => {
                 let all = rest.join(" ");
                 let (action, error) = all.split_once(": ").ok_or("no `action: error`")?;
@@ -181,13 +210,17 @@ impl World {
         };
         Observation {
             now: Moment(self.now),
+            wall: WallTime(i64::try_from(WALL_MS + self.now).unwrap_or(0) + self.clock_ms),
             own,
             file: self.file.clone(),
+            kept: self.kept.clone(),
             dns: self.dns.clone(),
             answers: self.answers.clone(),
             volume: self.volume.clone(),
             volume_error: self.volume_error.clone(),
+            history: self.history.clone().unwrap_or_default(),
             refusals: self.refusals.clone(),
+            asked: self.asked.clone(),
         }
     }
 
@@ -309,6 +342,7 @@ impl World {
                         }
                         ("gate", run_id) => note.gate_run_id = Some(run_id.to_owned()),
                         ("timeout", ms) => note.node_timeout_ms = Some(number(ms)?),
+                        ("paused", span) => note.paused = Some(asked::paused(span)?),
                         _ => return Err(format!("no such word: {word}")),
                     }
                 }
@@ -317,25 +351,10 @@ impl World {
         };
         Ok(())
     }
-
-    fn read_file(&mut self, words: &[&str]) -> Result<(), String> {
-        self.file = match words {
-            ["missing"] => NodesFile::Missing,
-            ["unreadable"] => NodesFile::Unreadable("Permission denied".to_owned()),
-            ["torn"] => NodesFile::Torn("no final `vars` line".to_owned()),
-            [id] => {
-                let line = self.cluster_nodes(&[(*id).to_owned(), "me,master".to_owned()]);
-                NodesFile::Read(NodesConf {
-                    table: line.parse().map_err(|_| "no table")?,
-                    current_epoch: 0,
-                    last_vote_epoch: 0,
-                })
-            }
-            _ => return Err("takes one word".to_owned()),
-        };
-        Ok(())
-    }
 }
+
+/// The wall clock at the agent's start, in milliseconds since 1970.
+pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
 
 /// Pod 7 is at 10.0.0.7, or at fd00::7.
 fn ip_of(ordinal: u32, ipv6: bool) -> IpAddr {

@@ -7,13 +7,16 @@ use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::{GhostTimes, Policy};
+use redis_sidecar::model::asked::{Asked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
+use redis_sidecar::model::history::HistorySeen;
+use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
     Silence, Volume,
 };
 use redis_sidecar::model::peers::PeersSeen;
-use redis_sidecar::model::time::Moment;
+use redis_sidecar::model::time::{Moment, WallTime};
 use redis_sidecar::observe::own_redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +40,27 @@ pub(crate) struct Agent {
     refusals: Vec<(i64, Refusal)>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
+}
+
+/// How long a handoff may take, in milliseconds.
+pub(crate) const HANDOFF_MS: u64 = 20_000;
+
+impl Agent {
+    /// What its socket would have.
+    fn asked(&self, stop: Option<i64>) -> Asked {
+        let stop = stop.map(|at| {
+            let since = Moment(u64::try_from(at - self.started).unwrap_or(0));
+            StopAsked {
+                id: u64::try_from(at).unwrap_or(0) + 1,
+                since,
+                until: Moment(since.0 + HANDOFF_MS),
+            }
+        });
+        Asked {
+            stop,
+            ..Asked::default()
+        }
+    }
 }
 
 enum Phase {
@@ -73,6 +97,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
             gone_for: Duration::from_secs(10),
             no_meet_for: Duration::from_secs(5),
         },
+        few: world.layout.few,
     };
     p.agent_starts += 1;
     let steps = p.agent_starts * 1_000_000_000;
@@ -144,11 +169,17 @@ fn look(world: &mut World, pod: usize) {
     let own = own_redis_of(world, pod);
     let file = nodes_file_of(world, pod);
     let zone = world.pods[pod].cluster;
-    let now = world.now;
+    let (now, wall) = (world.now, world.wall(pod));
+    let stop = world.judge.to_be_stopped.get(&pod).copied();
     let volume = match &world.pods[pod].disk.note {
         Some(note) => Volume::Says(note.clone()),
         None => Volume::Blank,
     };
+    let history = HistorySeen {
+        last: world.pods[pod].disk.stood.clone(),
+        ..HistorySeen::default()
+    };
+    let kept = world.pods[pod].disk.kept();
     let fresh = world.zones[zone].answer();
     let Some(agent) = &mut world.pods[pod].agent else {
         return;
@@ -166,11 +197,15 @@ fn look(world: &mut World, pod: usize) {
         now: Moment(u64::try_from(now - agent.started).unwrap_or(0)),
         own,
         file,
+        wall: WallTime(wall),
+        history,
+        kept,
         dns,
         answers: BTreeMap::new(),
         volume,
         volume_error: None,
         refusals,
+        asked: agent.asked(stop),
     });
     let lag = world.pods[pod].agent_lag;
     let ms = world.rng.i64(0..=lag);
@@ -184,7 +219,7 @@ fn look(world: &mut World, pod: usize) {
 fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     let p = &world.pods[pod];
     let Some(node) = &p.node else {
-        return OwnRedis::Silent(Silence::Unreachable("connection refused".to_owned()));
+        return OwnRedis::Silent(Silence::Refused("connection refused".to_owned()));
     };
     if p.redis_frozen_until > world.now {
         return OwnRedis::Silent(Silence::TimedOut);
@@ -243,7 +278,7 @@ fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, 
     let mut ms = 3;
     let same = p.cluster == world.pods[pod].cluster;
     let redis = match &p.node {
-        None => PeerRedis::Silent(Silence::Unreachable("connection refused".to_owned())),
+        None => PeerRedis::Silent(Silence::Refused("connection refused".to_owned())),
         Some(_) if p.redis_frozen_until > world.now => {
             ms = DEADLINE_MS;
             PeerRedis::Silent(Silence::TimedOut)
@@ -274,6 +309,7 @@ fn claim(agent: &Agent) -> PeerClaim {
         cluster: policy.cluster.clone(),
         pod: policy.me.to_string(),
         node_id: decision.and_then(|decision| decision.view.node_id),
+        stopping: decision.is_some_and(|decision| decision.view.stopping),
         stage: Some(decision.map(|decision| decision.stage).unwrap_or_default()),
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),
@@ -295,9 +331,13 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
     let (memory, decision) = decide(&agent.policy, &agent.memory, seen);
     agent.memory = memory;
     let actions = decision.actions.clone();
+    let stands = decision.events.last().map(|event| event.after.clone());
     let told = agent.decision.as_ref().map(said) != Some(said(&decision));
     let line = told.then(|| said(&decision));
     agent.decision = Some(decision);
+    if stands.is_some() {
+        world.pods[pod].disk.stood = stands;
+    }
     if let Some(line) = line {
         world.tell(|world| format!("{} says: {line}", world.pod_name(pod)));
     }
@@ -350,8 +390,25 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         world.pods[pod].disk.note = Some(note.clone());
         return true;
     }
-    let process = world.process(pod);
-    let result = world.with_node(process, |node, env| node.obey(action, env));
+    let p = &mut world.pods[pod];
+    match (action, &p.node) {
+        (Action::KeepConf(conf), Some(node)) => p.disk.keep(conf, node),
+        // A Redis that has started meanwhile has changed nodes.conf.
+        (Action::RestoreConf { conf, .. }, None) => drop(p.disk.restore(conf)),
+        _ => {}
+    }
+    if !action.writes_to_redis() {
+        return true;
+    }
+    let result = match action {
+        Action::HandOver {
+            replica, socket, ..
+        } => tell_replica(world, pod, action, (replica, socket.ip())),
+        _ => {
+            let process = world.process(pod);
+            world.with_node(process, |node, env| node.obey(action, env))
+        }
+    };
     if let Action::Meet { ip, .. } = action
         && world.snatch_next
     {
@@ -370,4 +427,24 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         agent.refusals.push((now, Refusal { action, error }));
     }
     true
+}
+
+/// The one command to another pod's Redis, which first names its ID on the same connection.
+fn tell_replica(
+    world: &mut World,
+    pod: usize,
+    action: &Action,
+    (id, ip): (&NodeId, IpAddr),
+) -> Option<Result<(), String>> {
+    let there = world.occupant(ip).filter(|peer| world.asks(pod, *peer))?;
+    if world.layout.own_passwords && world.pods[there].cluster != world.pods[pod].cluster {
+        return None;
+    }
+    let process = world.process(there);
+    world.with_node(process, |node, env| {
+        if node.id != *id {
+            return Err("another node answers there now".to_owned());
+        }
+        node.obey(action, env)
+    })
 }

@@ -52,6 +52,8 @@ pub(crate) enum Step {
     Meet(usize, usize),
     /// A node is to be replicated; `nobody` is an ID that no node has.
     Replicate(usize, &'static str),
+    /// This replica takes over from its master.
+    Failover(usize),
     /// A node; or `handshake`, the ID that a node has until its handshake is over.
     Forget(usize, &'static str),
     /// `cluster-announce-ip`.

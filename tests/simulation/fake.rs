@@ -3,14 +3,15 @@
 //! test holds it to real servers.
 //!
 //! In: commands, packets and the clock. Out: [`Effect`]s for whoever carries packets. Slots are moved
-//! in whole [`Segs`], the shares of the first masters; a key is one bit. Left out: slot moves, manual
-//! failover, replica migration, the replication backlog.
+//! in whole [`Segs`], the shares of the first masters; a key is one bit. Left out: slot moves,
+//! replica migration, the replication backlog.
 
 pub(crate) mod bus;
 pub(crate) mod commands;
 pub(crate) mod cron;
 pub(crate) mod election;
 pub(crate) mod gossip;
+pub(crate) mod manual;
 pub(crate) mod replication;
 pub(crate) mod slots;
 pub(crate) mod text;
@@ -64,7 +65,9 @@ pub(crate) struct Packet {
     pub(crate) current_epoch: u64,
     pub(crate) config_epoch: u64,
     pub(crate) offset: u32,
-    /// An AUTH REQUEST for a manual failover (`CLUSTERMSG_FLAG0_FORCEACK`).
+    /// What a master has that holds its clients back (`CLUSTERMSG_FLAG0_PAUSED`).
+    pub(crate) held: Option<Keys>,
+    /// Votes are asked for although the master is well (`CLUSTERMSG_FLAG0_FORCEACK`).
     pub(crate) forced: bool,
     pub(crate) gossip: Vec<Gossip>,
 }
@@ -76,6 +79,7 @@ pub(crate) enum Kind {
     Meet,
     Fail(NodeId),
     AuthRequest,
+    MfStart,
     AuthAck,
     Update {
         node: NodeId,
@@ -224,6 +228,7 @@ pub(crate) struct Node {
     /// The master before the present one, and when that came.
     pub(crate) former_master: Option<(NodeId, i64)>,
     pub(crate) election: Election,
+    pub(crate) manual: manual::Manual,
     pub(crate) replication: Option<Replication>,
     pub(crate) keys: Keys,
     pub(crate) announce_ip: Option<IpAddr>,
@@ -234,8 +239,6 @@ pub(crate) struct Node {
     pub(crate) ticks: u64,
     /// Forgotten nodes, until when gossip does not bring them back.
     pub(crate) banned: BTreeMap<NodeId, i64>,
-    /// `CLUSTER FAILOVER FORCE` is under way until then.
-    pub(crate) forced_until: i64,
     /// `repl-diskless-sync-delay`.
     pub(crate) copies_after_s: u64,
     /// Keys dropped in this step, for the judges.

@@ -17,6 +17,8 @@ pub(crate) enum Undo {
     Dns(usize),
     AnswersLost,
     Lag(usize),
+    /// A stop that was announced, of the pod at its n-th start.
+    Stopped(usize, u64),
 }
 
 pub(crate) fn undo(world: &mut World, undo: &Undo) {
@@ -29,6 +31,11 @@ pub(crate) fn undo(world: &mut World, undo: &Undo) {
         Undo::Dns(zone) => world.zones[*zone].trouble(Trouble::None, world.now),
         Undo::AnswersLost => world.answers_lost = false,
         Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
+        Undo::Stopped(pod, start) => {
+            if world.pods[*pod].starts == *start && world.judge.to_be_stopped.contains_key(pod) {
+                super::stops::stop(world, *pod);
+            }
+        }
     }
 }
 
@@ -57,7 +64,7 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         }
         return;
     }
-    match world.rng.u8(0..18) {
+    match world.rng.u8(0..21) {
         0 => redis_restarts(world),
         1 => agents_restart(world),
         2..=4 => pods_move(world),
@@ -72,11 +79,12 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         15 if world.rng.bool() => clock_jumps(world),
         15 => world.snatch_next = true,
         16 => agent_lags(world),
+        17..=19 => super::stops::announce(world),
         _ => pod_stays_down(world),
     }
 }
 
-fn some_pods(world: &mut World) -> Vec<usize> {
+pub(crate) fn some_pods(world: &mut World) -> Vec<usize> {
     let mut pods: Vec<usize> = (0..world.pods.len()).collect();
     world.rng.shuffle(&mut pods);
     let count = 1 + world.rng.usize(0..3).min(pods.len() - 1);
@@ -118,6 +126,7 @@ fn agents_restart(world: &mut World) {
 
 /// Ends a pod: both processes, and its address.
 pub(crate) fn end_pod(world: &mut World, pod: usize) {
+    world.judge.to_be_stopped.remove(&pod);
     world.kill_redis(pod);
     let now = world.now;
     let p = &mut world.pods[pod];
@@ -133,13 +142,17 @@ pub(crate) fn end_pod(world: &mut World, pod: usize) {
 
 /// Starts a pod at an address; its Redis and its agent come up in any order, DNS names it later.
 pub(crate) fn start_pod(world: &mut World, pod: usize, ip: IpAddr) {
+    let ms = world.rng.i64(10..1500);
+    start_pod_with_redis_after(world, pod, ip, ms);
+}
+
+fn start_pod_with_redis_after(world: &mut World, pod: usize, ip: IpAddr, redis_ms: i64) {
     world.tell(|world| format!("* {} starts at {ip}", world.pod_name(pod)));
     world.released.remove(&ip);
     world.pods[pod].ip = Some(ip);
     world.pods[pod].loads_for = world.rng.i64(0..800);
     let (start, agent_start) = (world.pods[pod].starts, world.pods[pod].agent_starts);
-    let ms = world.rng.i64(10..1500);
-    world.after(ms, Event::Redis(pod, start));
+    world.after(redis_ms, Event::Redis(pod, start));
     let ms = world.rng.i64(10..1500);
     world.after(ms, Event::AgentStart(pod, agent_start));
     let ms = world.rng.i64(0..4000);
@@ -374,7 +387,10 @@ fn lose_nodes_conf(world: &mut World) {
     if !with_note {
         world.pods[pod].disk.note = None;
     }
-    start_pod(world, pod, ip);
+    // Before it finds no file, it exits for what is in it, again and again.
+    let ms = if world.rng.bool() { 1500 } else { 20_000 };
+    let ms = world.rng.i64(10..ms);
+    start_pod_with_redis_after(world, pod, ip, ms);
 }
 
 fn clone_volume(world: &mut World) {
@@ -449,6 +465,10 @@ pub(crate) fn heal(world: &mut World) {
         zone.trouble(Trouble::None, world.now);
     }
     for pod in 0..world.pods.len() {
+        // Nobody is stopped any more.
+        if world.judge.to_be_stopped.contains_key(&pod) {
+            super::stops::stop(world, pod);
+        }
         let p = &mut world.pods[pod];
         p.agent_lag = 3;
         p.redis_frozen_until = p.redis_frozen_until.min(world.now);

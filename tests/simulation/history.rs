@@ -5,6 +5,7 @@ use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
+use redis_sidecar::decide::policy::FEW;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;
 use std::fmt::Display;
@@ -25,6 +26,7 @@ pub(crate) struct Outcome {
     pub(crate) steps: u64,
     pub(crate) writes: u64,
     pub(crate) lost_by_redis: u32,
+    pub(crate) handoffs: u64,
     pub(crate) told: Vec<String>,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
         inotify: rng.u8(0..4) > 0,
         own_passwords: rng.bool(),
+        few: if seed % 4 == 3 { 2 } else { FEW },
     };
     let kind = if rng.u8(0..4) == 0 {
         Kind::Holding
@@ -72,6 +75,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         steps: world.steps,
         writes: world.judge.writes,
         lost_by_redis: world.judge.lost_by_redis,
+        handoffs: world.judge.handoffs,
         told: world.history(),
     }
 }

@@ -4,6 +4,8 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
+use super::owners::one_owner_a_slot;
+use super::stops;
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
@@ -12,6 +14,8 @@ use std::net::IpAddr;
 
 /// S1 allows a second; the rest is what a command and the question before it take on their way.
 const RECENTLY_MS: i64 = 1100;
+/// And so much more for each pod beyond a few, where one rests on all of them (`ACQUAINTED_EACH`).
+const EACH_MS: i64 = 100;
 /// After so long with everything in reach an agent must have found out.
 const FOUND_OUT_MS: i64 = 5000;
 /// A name that DNS has had for so long is known to who acts: answers hold for a second.
@@ -37,7 +41,12 @@ pub(crate) struct Judge {
     pub(crate) lost_by_redis: u32,
     /// A person merged two clusters in this history, or cloned a volume.
     pub(crate) merge_planted: bool,
+    /// Two masters with the same slots and the same epoch, and since when.
+    pub(crate) one_epoch: Option<((usize, usize, u64), i64)>,
     pub(crate) clone_planted: bool,
+    /// Pods that the kubelet has announced a stop to, since when.
+    pub(crate) to_be_stopped: BTreeMap<usize, i64>,
+    pub(crate) handoffs: u64,
     pub(crate) writes: u64,
     pub(crate) last_write: String,
     tenancies: Vec<Tenancy>,
@@ -101,7 +110,7 @@ impl Judge {
         self.blame(what);
     }
 
-    fn blame(&mut self, what: String) {
+    pub(crate) fn blame(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
 
@@ -117,7 +126,8 @@ impl Judge {
 pub(crate) fn check(world: &mut World) -> Result<(), String> {
     if std::mem::take(&mut world.judge.look) {
         invariant_no_merge(world);
-        invariant_one_owner_a_slot(world);
+        one_owner_a_slot(world);
+        invariant_a_handoff_keeps_all(world);
     }
     if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
         note_minorities(world);
@@ -126,6 +136,29 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     match world.judge.violation.take() {
         Some(what) => Err(what),
         None => Ok(()),
+    }
+}
+
+/// Who took over from a master that was well has all that this one had acknowledged.
+fn invariant_a_handoff_keeps_all(world: &mut World) {
+    for pod in 0..world.pods.len() {
+        let node = world.pods[pod].node.as_mut();
+        let Some(from) = node.and_then(|node| node.manual.taken_from.take()) else {
+            continue;
+        };
+        world.judge.handoffs += 1;
+        let running = |pod: &Pod| pod.node.as_ref().is_some_and(|node| node.id == from);
+        let old = world.pods.iter().position(running);
+        let old = old.and_then(|old| world.pods[old].node.as_ref());
+        let (Some(old), Some(new)) = (old, &world.pods[pod].node) else {
+            continue;
+        };
+        let lost = old.keys_in(new.me().segs) & !new.keys;
+        if lost != 0 {
+            let (name, lost) = (world.pod_name(pod), lost.count_ones());
+            let what = format!("S7: {lost} keys lost when {name} took over from {from}");
+            world.judge.blame(what);
+        }
     }
 }
 
@@ -181,35 +214,15 @@ fn invariant_no_merge(world: &mut World) {
     }
 }
 
-/// Two live masters of one cluster never own a slot at one epoch.
-fn invariant_one_owner_a_slot(world: &mut World) {
-    if world.judge.clone_planted || world.judge.merge_planted {
-        return;
-    }
-    let mut owners: BTreeMap<(usize, u32, u64), usize> = BTreeMap::new();
-    let mut found = None;
-    for (pod, p) in world.pods.iter().enumerate() {
-        let Some(node) = &p.node else { continue };
-        let me = node.me();
-        if me.replica || me.epoch == 0 {
-            continue;
-        }
-        for seg in node.segs().filter(|seg| me.segs & seg != 0) {
-            if let Some(other) = owners.insert((p.cluster, seg, me.epoch), pod) {
-                found = Some((other, pod, me.epoch));
-            }
-        }
-    }
-    if let Some((a, b, epoch)) = found {
-        let (a, b) = (world.pod_name(a), world.pod_name(b));
-        world
-            .judge
-            .blame(format!("{a} and {b} own the same slots at epoch {epoch}"));
-    }
-}
-
 /// For every action, before it is carried out.
 pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
+    if let Action::RestoreConf { conf, .. } = action
+        && let Some(what) = super::restored::s8_restore(world, pod, conf)
+    {
+        let name = world.pod_name(pod);
+        let blame = format!("{name} orders: {action}: {what}");
+        world.judge.blame(blame);
+    }
     if !action.writes_to_redis() {
         return;
     }
@@ -225,11 +238,15 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
         Action::DropHandshake { id, .. } => s6_forget(node, id),
         Action::Forget { id, .. } => super::ghosts::s6_forget(world, pod, node, id),
         Action::ForceFailover { master, .. } => super::ghosts::s7_force(world, pod, node, master),
+        Action::HandOver { .. } | Action::TakeOver { .. } => stops::s7_failover(world, pod),
         Action::Announce { .. }
         | Action::Copies { .. }
         | Action::Hasten { .. }
         | Action::RestoreNodeTimeout(_)
-        | Action::Remember(_) => None,
+        | Action::Remember(_)
+        | Action::KeepConf(_)
+        | Action::RestoreConf { .. }
+        | Action::Record(_) => None,
     };
     let found = found
         .or_else(|| s9_foreign(world, pod, action))
@@ -317,11 +334,15 @@ fn s6_forget(node: &Node, id: &NodeId) -> Option<String> {
 /// Every pod of the first shape is there and has nothing, nor has one beyond it that DNS names (S3).
 fn s3_slots(world: &World, pod: usize) -> Option<String> {
     let cluster = world.pods[pod].cluster;
+    // Of many pods, all together may have answered a little longer ago.
+    let expected = world.layout.shape.expected_pods();
+    let beyond_a_few = expected.saturating_sub(world.layout.few);
+    let recently = RECENTLY_MS + EACH_MS * i64::from(beyond_a_few);
     for (other, p) in world.pods.iter().enumerate() {
         if p.cluster != cluster {
             continue;
         }
-        let in_shape = p.ordinal < world.layout.shape.expected_pods();
+        let in_shape = p.ordinal < expected;
         if !in_shape && !world.zones[cluster].named_for(p.ordinal, SEEN_AFTER_MS, world.now) {
             continue;
         }
@@ -329,9 +350,7 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         let keys = p.node.as_ref().map_or(p.disk.keys, |node| node.keys);
         // Replaced a moment ago, with another volume.
         let was_blank = world.judge.tenancies.iter().any(|t| {
-            let ended = t
-                .until
-                .is_some_and(|until| world.now - until <= RECENTLY_MS);
+            let ended = t.until.is_some_and(|until| world.now - until <= recently);
             t.pod == other && ended && t.keys == 0 && !t.member
         });
         let marked = p.disk.note.as_ref().is_some_and(|note| note.member);
@@ -339,13 +358,13 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
             return Some(format!("S3: {name} has keys or the marker"));
         }
         let stranger = world.judge.foreign_since.get(&other);
-        if stranger.is_some_and(|since| world.now - since > RECENTLY_MS) {
+        if stranger.is_some_and(|since| world.now - since > recently) {
             return Some(format!("S3: {name} knows a node of another cluster"));
         }
         let there = world.judge.tenancies.iter().any(|tenancy| {
             let recent = tenancy
                 .until
-                .is_none_or(|until| world.now - until <= RECENTLY_MS);
+                .is_none_or(|until| world.now - until <= recently);
             tenancy.pod == other && recent
         });
         if !there && in_shape {

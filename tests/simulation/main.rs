@@ -18,6 +18,10 @@ mod ghosts;
 mod history;
 mod invariants;
 mod network;
+mod owners;
+mod queue;
+mod restored;
+mod stops;
 mod whole;
 mod world;
 
@@ -62,6 +66,7 @@ struct Totals {
     steps: u64,
     writes: u64,
     lost: u64,
+    handoffs: u64,
     bad: BTreeSet<u64>,
 }
 
@@ -90,6 +95,7 @@ fn fresh_seeds() {
         totals.steps += outcome.steps;
         totals.writes += outcome.writes;
         totals.lost += u64::from(outcome.lost_by_redis);
+        totals.handoffs += outcome.handoffs;
         if let Err(what) = outcome.result {
             println!("seed {seed}: {what}");
             totals.bad.insert(seed);
@@ -103,12 +109,13 @@ fn fresh_seeds() {
     });
     let totals = totals.into_inner().unwrap();
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes; Redis by itself lost {} keys; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
         totals.steps,
         totals.writes,
+        totals.handoffs,
         totals.lost,
         totals.bad.len()
     );

@@ -7,62 +7,17 @@ use super::agent::Agent;
 use super::dns::Zone;
 use super::fake::replication::Source;
 use super::fake::volume::{Disk, Settings};
-use super::fake::{Env, Keys, LinkId, LinkState, Node, Packet, Process};
-use super::faults::Undo;
+use super::fake::{Env, Keys, LinkId, LinkState, Node, Process};
 use super::invariants::Judge;
+use super::queue::Due;
+pub(crate) use super::queue::Event;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
-use std::rc::Rc;
 
 /// The wall clock at the start of every history, in milliseconds since 1970.
 const EPOCH_MS: i64 = 1_790_000_000_000;
-
-/// Something that happens at its time.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Cron(Process),
-    /// The n-th try to open a connection, as the kernel sends one SYN after the other.
-    Dials(LinkId, IpAddr, u32),
-    Connected(LinkId),
-    Refused(LinkId),
-    Broken(LinkId, Process),
-    Arrives(LinkId, Process, Rc<Packet>),
-    Agent(usize, u64),
-    /// DNS hears of a pod's start, or of its end.
-    Published(usize),
-    Withdrawn(usize, IpAddr),
-    Redis(usize, u64),
-    AgentStart(usize, u64),
-    /// A pod comes up, at this address if nobody has it, unless it did already.
-    Start(usize, Option<IpAddr>),
-    ClientWrite,
-    Undo(Undo),
-}
-
-struct Due {
-    at: i64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 /// The two ends of a connection; nobody listens at the other end until somebody has accepted it.
 pub(crate) struct Ends {
@@ -100,6 +55,8 @@ pub(crate) struct Layout {
     pub(crate) inotify: bool,
     /// Replication to another cluster is refused (a `masterauth` of its own).
     pub(crate) own_passwords: bool,
+    /// As in the agents' policy.
+    pub(crate) few: u32,
 }
 
 pub(crate) struct World {
@@ -486,12 +443,13 @@ impl World {
         }
         let pod = self.rng.usize(0..self.pods.len());
         let masters = u32::from(self.layout.shape.masters);
-        let key = self.keys_used;
+        let (key, wall) = (self.keys_used, self.wall(pod));
         let Some(node) = &mut self.pods[pod].node else {
             return;
         };
         let seg = 1 << (key % masters);
-        if node.is_replica() || !node.state_ok || node.me().segs & seg == 0 {
+        let held = node.holds_writes(wall);
+        if held || node.is_replica() || !node.state_ok || node.me().segs & seg == 0 {
             return;
         }
         node.keys |= 1 << key;

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use super::super::fixtures::{config, master, replica};
 use super::*;
+use crate::model::history::{Event, Standing};
 
 fn state(status: Status) -> AppState {
     AppState {
@@ -69,6 +70,31 @@ async fn role_of_a_replica_on_ipv6() {
     check(replica(), "/role", 200, expect![[r#"
         {"role":"replica","pod":"redis-app-3","ordinal":3,"node_id":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","address":"[fd00::3]:6379","slots":[],"replica_of":"redis-app-0","link":"down","lag_bytes":12,"epoch":1,"ready":false,"reasons":[{"code":"replica-link-down","message":"the link to redis-app-0 is down"},{"code":"too-few-masters","message":"2 masters cannot elect a third"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"member","shape":"3x1"}
     "#]]).await;
+}
+
+#[tokio::test]
+async fn the_history_tells_what_and_when_and_nothing_else() {
+    let mut status = master();
+    let at = crate::model::time::WallTime(1_700_000_000_000);
+    let event = Event::new(
+        at,
+        "moved",
+        "from 10.0.0.9 to\n10.0.0.1",
+        Standing::default(),
+    );
+    status.history.extend(vec![event]);
+    check(status, "/history", 200, expect![[r#"
+        {"cluster":"default/redis-app","pod":"redis-app-0","events":[{"at":"2023-11-14T22:13:20Z","event":"moved","detail":"from 10.0.0.9 to 10.0.0.1"}]}
+    "#]]).await;
+    check(
+        replica(),
+        "/history",
+        200,
+        expect![[r#"
+        {"cluster":"default/redis-app","pod":"redis-app-3","events":[]}
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -223,7 +249,7 @@ async fn what_is_not_offered_is_refused_with_what_is() {
         "/",
         404,
         expect![[r#"
-        no such path; there are /livez /readyz /startz /role /master /replica /cluster /metrics
+        no such path; there are /livez /readyz /startz /role /master /replica /cluster /history /metrics
     "#]],
     )
     .await;
@@ -232,8 +258,8 @@ async fn what_is_not_offered_is_refused_with_what_is() {
         "/role/",
         404,
         expect![[r#"
-        no such path; there are /livez /readyz /startz /role /master /replica /cluster /metrics
-    "#]],
+            no such path; there are /livez /readyz /startz /role /master /replica /cluster /history /metrics
+        "#]],
     )
     .await;
     check(

@@ -8,6 +8,7 @@ impl World {
         if let ["silent", which] = words {
             self.redis = Answering::Silent(match *which {
                 "not-asked" => Silence::NotAsked,
+                "refused" => Silence::Refused(why()),
                 "unreachable" => Silence::Unreachable(why()),
                 "timed-out" => Silence::TimedOut,
                 "auth" => Silence::Auth("WRONGPASS".to_owned()),
@@ -70,6 +71,14 @@ impl World {
             "keys" => facts.server.keys = number(value)?,
             "uptime" => facts.server.uptime_s = number(value)?,
             "run" => facts.server.run_id = value.to_owned(),
+            "sent" => facts.server.offset = number(value)?,
+            "unsaved" => facts.server.persistence.unsaved = number(value)?,
+            "aof" => {
+                let disk = &mut facts.server.persistence;
+                disk.aof = value != "off";
+                disk.aof_written = value != "failing";
+                disk.aof_flushed = value == "flushed";
+            }
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
             "version" => facts.server.version = version(value)?,

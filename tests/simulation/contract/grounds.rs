@@ -67,6 +67,7 @@ impl Fake {
             node_timeout: script.node_timeout,
             inotify: false,
             own_passwords: false,
+            few: 0,
         };
         let mut world = World::new(seed, layout, false);
         let addresses = (1..=ADDRESSES).map(|host| Ipv4Addr::new(198, 18, 0, host).into());
@@ -221,6 +222,13 @@ impl Ground for Fake {
             Step::Replicate(pod, name) => {
                 let action = Action::Replicate {
                     master: whom(&self.names, name, "")?,
+                    pod: String::new(),
+                };
+                return self.obey(*pod, &action);
+            }
+            Step::Failover(pod) => {
+                let action = Action::TakeOver {
+                    master: whom(&self.names, "nobody", "")?,
                     pod: String::new(),
                 };
                 return self.obey(*pod, &action);

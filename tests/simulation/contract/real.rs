@@ -171,6 +171,9 @@ impl Ground for Real {
                 let id = whom(&self.names, name, "")?.to_string();
                 return self.command(*pod, &["CLUSTER", "REPLICATE", &id]).await;
             }
+            Step::Failover(pod) => {
+                return self.command(*pod, &["CLUSTER", "FAILOVER"]).await;
+            }
             Step::Forget(pod, name) => {
                 let table: String = self.bed.pod(*pod)?.command(&["CLUSTER", "NODES"]).await?;
                 let id = whom(&self.names, name, &table)?.to_string();

@@ -4,8 +4,8 @@
 //! which are random.
 
 use super::Step::{
-    AddSlots, Announce, Forget, Kill, LoseNodesConf, LoseVolume, Meet, Replicate, SetConfigEpoch,
-    Settle, SettleFor, Start, Until, UntilGone, UntilNotBefore, Write,
+    AddSlots, Announce, Failover, Forget, Kill, LoseNodesConf, LoseVolume, Meet, Replicate,
+    SetConfigEpoch, Settle, SettleFor, Start, Until, UntilGone, UntilNotBefore, Write,
 };
 use super::{NODE_TIMEOUT_MS, Script, Step};
 
@@ -291,6 +291,20 @@ fn losing() -> Vec<Script> {
             Settle,
             Write(2, 2),
         ]),
+        script("a replica takes over from a master that is well", 6)
+            .formed(1)
+            .then([
+                Failover(3),
+                Until(0, "role:slave"),
+                Settle,
+                Write(3, 0),
+                // It is the master now.
+                Failover(3),
+                Failover(0),
+                Until(3, "role:slave"),
+                Settle,
+                Write(0, 0),
+            ]),
         script("a replica dies", 6).formed(1).then([
             Kill(4),
             Until(0, "e fail"),

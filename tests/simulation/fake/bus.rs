@@ -1,6 +1,6 @@
 //! Packets in and out: handshakes, addresses, roles, failure reports (`clusterProcessPacket`).
 
-use super::{Effect, Env, Kind, LinkId, NEVER, Node, Packet, Rec};
+use super::{Effect, Env, Kind, LinkId, Node, Packet, Rec};
 use redis_sidecar::model::identity::NodeId;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -22,7 +22,8 @@ impl Node {
             current_epoch: self.current_epoch,
             config_epoch: speaks_for.epoch,
             offset: self.keys.count_ones(),
-            forced: self.forced_until > NEVER,
+            held: self.says_held(),
+            forced: self.may_start(),
             gossip: Vec::new(),
         }
     }
@@ -110,6 +111,7 @@ impl Node {
         }
         // Of the node that was dialled, whoever answers there (`getNodeFromLinkAndMsg`).
         self.learn_epochs(sender, packet);
+        self.hear_held(sender, packet);
         match packet.kind {
             Kind::Ping | Kind::Meet => {
                 let announced = env.my_ip;
@@ -180,6 +182,7 @@ impl Node {
             Kind::Fail(id) => self.told_failed(&id, env),
             Kind::AuthRequest => self.vote(&sender, packet, env),
             Kind::AuthAck => self.count_vote(&sender, packet),
+            Kind::MfStart => self.start_manual(&sender, env),
             Kind::Update { node, epoch, segs } => self.told_update(&node, epoch, segs, env),
             Kind::Ping | Kind::Pong | Kind::Meet => {}
         }

@@ -1,14 +1,13 @@
 //! The commands that an agent may send, with Redis's conditions and words for refusing.
 
-use super::{Election, Env, Node, Rec, bus::random_id, text::ranges};
+use super::{Env, Node, Rec, bus::random_id, text::ranges};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::slots::SlotSet;
 use std::net::IpAddr;
 
-/// `CLUSTER_BLACKLIST_TTL` and `CLUSTER_MF_TIMEOUT`.
+/// `CLUSTER_BLACKLIST_TTL`.
 const BAN_MS: i64 = 60_000;
-const MANUAL_FAILOVER_MS: i64 = 5000;
 
 impl Node {
     /// Carries an action's commands out, or says why not.
@@ -39,12 +38,13 @@ impl Node {
                 Ok(())
             }
             Action::Replicate { master, .. } => self.replicate_of(master, env),
-            Action::ForceFailover { .. } => self.failover_force(env),
+            Action::ForceFailover { .. } => self.failover_by_force(env),
             Action::Forget { id, .. } => self.forget_node(id, env),
             Action::Copies { to, .. } => {
                 self.copies_after_s = to.delay_s;
                 Ok(())
             }
+            Action::HandOver { .. } | Action::TakeOver { .. } => self.failover(env),
             Action::Hasten {
                 short_ms,
                 restore_ms,
@@ -59,7 +59,10 @@ impl Node {
                 self.node_timeout = i64::try_from(*ms).expect("a time");
                 Ok(())
             }
-            Action::Remember(_) => Ok(()),
+            Action::Remember(_)
+            | Action::KeepConf(_)
+            | Action::RestoreConf { .. }
+            | Action::Record(_) => Ok(()),
         }
     }
 
@@ -149,19 +152,6 @@ impl Node {
         }
         self.banned.insert(*id, env.now + BAN_MS);
         self.forget(id, env);
-        Ok(())
-    }
-
-    /// `CLUSTER FAILOVER FORCE`: the election begins at once (`manualFailover*`).
-    fn failover_force(&mut self, env: &mut Env<'_>) -> Result<(), String> {
-        if !self.me().replica {
-            return Err("ERR You should send CLUSTER FAILOVER to a replica".to_owned());
-        }
-        if self.me().master.is_none() {
-            return Err("ERR I'm a replica but my master is unknown to me".to_owned());
-        }
-        self.forced_until = env.now + MANUAL_FAILOVER_MS;
-        self.election = Election::default();
         Ok(())
     }
 

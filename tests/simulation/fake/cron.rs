@@ -43,6 +43,7 @@ impl Node {
         }
         self.suspect(&ids, env);
         self.mind_master(env);
+        self.mind_manual(env);
         if self.is_replica() {
             self.stand_for_election(env);
         }

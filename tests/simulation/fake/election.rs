@@ -1,7 +1,7 @@
 //! A replica stands for election when its master has failed; masters vote
 //! (`clusterHandleSlaveFailover`, `clusterSendFailoverAuthIfNeeded`).
 
-use super::{Effect, Election, Env, Kind, LinkState, NEVER, Node, Packet};
+use super::{Effect, Election, Env, Kind, LinkState, Node, Packet};
 use redis_sidecar::model::identity::NodeId;
 use std::rc::Rc;
 
@@ -11,24 +11,20 @@ const REPL_PING_MS: i64 = 10_000;
 
 impl Node {
     pub(crate) fn stand_for_election(&mut self, env: &mut Env<'_>) {
-        if env.now >= self.forced_until {
-            self.forced_until = NEVER;
-        }
-        let forced = self.forced_until > NEVER;
         let Some(master) = self.me().master.and_then(|id| self.recs.get(&id)) else {
             return;
         };
-        if (!master.fail && !forced) || master.segs == 0 {
+        let manual = self.may_start();
+        if !(master.fail || manual) || master.segs == 0 {
             return;
         }
         let timeout = self.node_timeout;
         let down_for = match self.replication.map(|link| (link.state, link.down_since)) {
-            _ if forced => 0,
-            None => return,
-            Some((LinkState::Up { .. }, _)) => 0,
+            None if !manual => return,
+            None | Some((LinkState::Up { .. }, _)) => 0,
             Some((_, since)) => env.now.saturating_sub(since),
         };
-        if (down_for - timeout).max(0) > REPL_PING_MS + timeout * VALIDITY {
+        if !manual && (down_for - timeout).max(0) > REPL_PING_MS + timeout * VALIDITY {
             return;
         }
         let auth_timeout = (timeout * 2).max(2000);
@@ -40,11 +36,12 @@ impl Node {
                 .knows()
                 .filter(|rec| rec.replica && rec.master == master && rec.offset > own);
             let rank = i64::try_from(ahead.count()).expect("few");
+            let delay = match manual {
+                true => 0,
+                false => 500 + env.rng.i64(0..500) + rank * 1000,
+            };
             self.election = Election {
-                at: match forced {
-                    true => env.now,
-                    false => env.now + 500 + env.rng.i64(0..500) + rank * 1000,
-                },
+                at: env.now + delay,
                 ..Election::default()
             };
             self.broadcast(Kind::Pong, env);
@@ -71,6 +68,8 @@ impl Node {
         let old = self.me().master;
         let epoch = self.election.epoch;
         self.former_master = old.map(|id| (id, env.now));
+        self.manual.taken_from = old.filter(|_| self.may_start());
+        self.end_manual();
         let segs = old
             .and_then(|id| self.recs.get_mut(&id))
             .map_or(0, |rec| std::mem::take(&mut rec.segs));
@@ -80,7 +79,6 @@ impl Node {
         me.epoch = me.epoch.max(epoch);
         me.segs |= segs;
         self.replication = None;
-        self.forced_until = NEVER;
         self.election = Election::default();
         self.save();
         self.judge_state(env);

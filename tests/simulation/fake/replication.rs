@@ -23,6 +23,7 @@ impl Node {
     /// `clusterSetMaster`.
     pub(crate) fn set_master(&mut self, id: &NodeId, env: &mut Env<'_>) {
         let ip = self.recs.get(id).and_then(|rec| rec.ip);
+        self.end_manual();
         self.former_master = self.me().master.map(|id| (id, env.now));
         let me = self.me_mut();
         me.replica = true;

@@ -2,8 +2,11 @@
 
 use super::{Election, Keys, Node, Rec, bus::random_id};
 use crate::world::Layout;
+use redis_sidecar::model::history::Standing;
 use redis_sidecar::model::identity::NodeId;
-use redis_sidecar::model::observation::VolumeNote;
+use redis_sidecar::model::kept_conf::{DataOnVolume, KeptConf};
+use redis_sidecar::model::node_table::NodesConf;
+use redis_sidecar::model::observation::{NodesFile, VolumeNote};
 use std::collections::BTreeMap;
 
 /// One pod's volume.
@@ -15,6 +18,10 @@ pub(crate) struct Disk {
     pub(crate) keys: Keys,
     /// The agent's note.
     pub(crate) note: Option<VolumeNote>,
+    /// The agent's copies of nodes.conf, the newest first: as text, and what is in them.
+    copies: Vec<(NodesConf, Conf)>,
+    /// How the node stood after the last event of its history.
+    pub(crate) stood: Option<Standing>,
 }
 
 /// nodes.conf.
@@ -48,6 +55,41 @@ impl Disk {
         self.conf.as_ref()?;
         let rng = &mut fastrand::Rng::with_seed(0);
         Some(Node::boot(self, settings, 0, now, rng).nodes_conf_text())
+    }
+}
+
+impl Disk {
+    /// Keeps what a Redis has in its nodes.conf now as the newest copy.
+    pub(crate) fn keep(&mut self, text: &NodesConf, node: &Node) {
+        let mut now = Disk::default();
+        node.saved(&mut now);
+        self.copies
+            .extend(now.conf.map(|conf| (text.clone(), conf)));
+        self.copies.rotate_right(1);
+        self.copies.truncate(3);
+    }
+
+    /// Puts a copy back; whose node it is of.
+    pub(crate) fn restore(&mut self, text: &NodesConf) -> Option<NodeId> {
+        let (_, conf) = self.copies.iter().find(|(copy, _)| copy == text)?;
+        self.conf = Some(conf.clone());
+        Some(conf.id)
+    }
+
+    /// What an agent sees of it.
+    pub(crate) fn kept(&self) -> KeptConf {
+        let copies = self.copies.iter();
+        KeptConf {
+            copies: copies
+                .map(|(copy, _)| NodesFile::Read(copy.clone()))
+                .collect(),
+            data: if self.keys == 0 {
+                DataOnVolume::None
+            } else {
+                DataOnVolume::Some
+            },
+            ..KeptConf::default()
+        }
     }
 }
 
@@ -107,6 +149,7 @@ impl Node {
             first_judged: 0,
             former_master: None,
             election: Election::default(),
+            manual: Default::default(),
             replication: None,
             keys: disk.keys,
             announce_ip: None,
@@ -115,7 +158,6 @@ impl Node {
             saves: 0,
             ticks: 0,
             banned: Default::default(),
-            forced_until: super::NEVER,
             copies_after_s: 0,
             dropped: 0,
         };

@@ -1,0 +1,310 @@
+//! A master that is about to be stopped: its slots go to a replica first, under load, and nothing
+//! that was acknowledged is lost. Scenarios 39, 40, 41 and 42; the rolling restart is in `rolling.rs`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testbed::{Ending, Role, Testbed, wait};
+
+use crate::common::*;
+
+/// Every node that owns slots, by ordinal.
+async fn masters(bed: &Testbed) -> Result<Vec<usize>> {
+    let truth = bed.whole(LONG).await?;
+    let masters = truth.nodes.iter().filter(|(_, n)| n.role == Role::Master);
+    Ok(masters.map(|(ordinal, _)| *ordinal).collect())
+}
+
+/// How often each Redis was told `CLUSTER FAILOVER`.
+async fn told(bed: &Testbed) -> Result<u64> {
+    Ok(bed.writes_seen().await?.of("cluster|failover"))
+}
+
+/// The planned stop of a master, as the kubelet does it: the hook first, then the signal.
+#[tokio::test]
+async fn a_master_hands_its_slots_over_before_it_stops() -> Result<()> {
+    let (bed, before) = formed("handoff").await?;
+    let canary = bed.write_canary("handoff", 300).await?;
+    let load = bed.load(Duration::from_millis(1));
+    let pod = bed.pod(0)?;
+
+    let began = Instant::now();
+    let hook = command(&pod, &["pre-stop", "--grace", "30"]).await?;
+    let took = began.elapsed();
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(
+        hook.text
+            .contains("slots 0-5460 handed over to redis-app-3"),
+        "{hook:?}"
+    );
+    ensure!(masters(&bed).await? == [1, 2, 3], "not handed over");
+    // It says so, and is not sent any more clients.
+    ensure!(role(&pod).await?["stopping"] == true);
+    ensure!(role(&pod).await?["role"] == "replica");
+    ensure!(pod.get("/readyz").await?.status == 503);
+    reason(&pod, "stopping").await?;
+    bed.end_pod(0, Ending::Graceful).await?;
+    bed.start_pod(0).await?;
+    bed.whole(LONG).await?;
+    bed.all_ready(LONG).await?;
+
+    let written = load.stop().await?;
+    println!(
+        "handoff within {took:?}; {} writes acknowledged, longest gap {:?}, {} refused",
+        written.acknowledged.len(),
+        written.longest_gap,
+        written.refused.len()
+    );
+    written.none_lost(&bed).await?;
+    ensure!(told(&bed).await? == 1, "{:?}", bed.writes_seen().await?);
+    ensure!(
+        role(&pod).await?.get("stopping").is_none(),
+        "a new agent knows of no stop"
+    );
+    as_before(bed, &before, &canary).await
+}
+
+/// The order to the replica goes with the same password as all else, over IPv6 as well.
+#[tokio::test]
+async fn a_cluster_with_a_password_hands_over_on_ipv6() -> Result<()> {
+    let bed = bed("handoff-password")
+        .password("a-secret-of-the-test")
+        .ipv6()
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-password", 100).await?;
+    let hook = command(&*bed.pod(1)?, &["pre-stop"]).await?;
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(masters(&bed).await? == [0, 2, 4], "{hook:?}");
+    for pod in bed.pods() {
+        ensure!(!log(&pod)?.contains("a-secret-of-the-test"), "S14");
+    }
+    bed.end_pod(1, Ending::Graceful).await?;
+    bed.start_pod(1).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Whoever has nothing to hand over says so at once, and nobody is told anything.
+#[tokio::test]
+async fn a_replica_has_nothing_to_hand_over() -> Result<()> {
+    let (bed, before) = formed("handoff-replica").await?;
+    let canary = bed.write_canary("handoff-replica", 100).await?;
+    let pod = bed.pod(4)?;
+    let began = Instant::now();
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(
+        hook.code == 0 && began.elapsed() < Duration::from_secs(3),
+        "{hook:?}"
+    );
+    ensure!(
+        hook.text
+            .contains("a replica of redis-app-1 has nothing to hand over"),
+        "{hook:?}"
+    );
+    says(&pod, "stopping", "").await?;
+    bed.end_pod(4, Ending::Graceful).await?;
+    // Without its agent there is nobody to ask; the hook does not wait for one.
+    let began = Instant::now();
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(
+        hook.code == 69 && began.elapsed() < Duration::from_secs(8),
+        "{hook:?}"
+    );
+    bed.start_pod(4).await?;
+    bed.whole(LONG).await?;
+    ensure!(told(&bed).await? == 0);
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 40: no replica. The data are on the disk when the hook ends, and it tells what follows.
+#[tokio::test]
+async fn without_a_replica_the_data_are_on_disk_first() -> Result<()> {
+    let bed = bed("handoff-alone").shape(3, 0).build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-alone", 300).await?;
+    let pod = bed.pod(1)?;
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(hook.code == 1, "{hook:?}");
+    for part in [
+        "no replica",
+        "the append-only file is on disk",
+        "without a master until",
+    ] {
+        ensure!(hook.text.contains(part), "{part}: {hook:?}");
+    }
+    // It still serves.
+    pod.ready().await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.start_pod(1).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 42: both pods of a shard are told to stop. Nobody hands to one that stops itself, and the
+/// slots do not go to and fro.
+#[tokio::test]
+async fn two_that_both_stop_do_not_hand_to_each_other() -> Result<()> {
+    let (bed, before) = formed("handoff-both").await?;
+    let canary = bed.write_canary("handoff-both", 300).await?;
+    let (master, replica) = (bed.pod(0)?, bed.pod(3)?);
+    let hook = command(&replica, &["pre-stop"]).await?;
+    ensure!(hook.code == 0, "{hook:?}");
+    let hook = command(&master, &["pre-stop"]).await?;
+    ensure!(hook.code == 1, "{hook:?}");
+    ensure!(
+        hook.text
+            .contains("redis-app-3 is about to be stopped itself"),
+        "{hook:?}"
+    );
+    ensure!(told(&bed).await? == 0);
+    for ordinal in [3, 0] {
+        bed.end_pod(ordinal, Ending::Graceful).await?;
+    }
+    for ordinal in [0, 3] {
+        bed.start_pod(ordinal).await?;
+    }
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 42, at the same moment: whatever comes of it, at most one handoff.
+#[tokio::test]
+async fn two_that_stop_at_once_lose_nothing() -> Result<()> {
+    let (bed, before) = formed("handoff-at-once").await?;
+    let canary = bed.write_canary("handoff-at-once", 300).await?;
+    let (master, replica) = (bed.pod(0)?, bed.pod(3)?);
+    let (one, other) = tokio::join!(
+        command(&master, &["pre-stop", "--grace", "16"]),
+        command(&replica, &["pre-stop", "--grace", "16"]),
+    );
+    println!("master: {:?}\nreplica: {:?}", one?, other?);
+    ensure!(told(&bed).await? <= 1, "{:?}", bed.writes_seen().await?);
+    for ordinal in [0, 3] {
+        bed.end_pod(ordinal, Ending::Graceful).await?;
+    }
+    for ordinal in [0, 3] {
+        bed.start_pod(ordinal).await?;
+    }
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 41: the agent is killed while the replica takes over. Redis finishes by itself, and the
+/// hook asks the agent that comes after.
+#[tokio::test]
+async fn an_agent_killed_in_the_middle_is_asked_again() -> Result<()> {
+    let (bed, before) = formed("handoff-agent-killed").await?;
+    let canary = bed.write_canary("handoff-agent-killed", 300).await?;
+    let load = bed.load(Duration::from_millis(1));
+    let (pod, replica) = (bed.pod(0)?, bed.pod(3)?);
+    // Nobody votes for the replica yet, so that the handoff is under way for a while.
+    let voters = [bed.pod(1)?, bed.pod(2)?];
+    for voter in &voters {
+        voter.redis.freeze().await?;
+    }
+    let hook = tokio::spawn({
+        let pod = pod.clone();
+        async move { command(&pod, &["pre-stop"]).await }
+    });
+    wait::until(LONG, "the replica is told", async || {
+        ensure!(log(&pod)?.contains("take over"), "not yet");
+        Ok(())
+    })
+    .await?;
+    pod.agent.kill().await?;
+    pod.start_agent().await?;
+    for voter in &voters {
+        voter.redis.thaw().await?;
+    }
+    let hook = hook.await??;
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(masters(&bed).await? == [1, 2, 3], "{hook:?}");
+    ensure!(role(&replica).await?["role"] == "master");
+    bed.end_pod(0, Ending::Graceful).await?;
+    bed.start_pod(0).await?;
+    bed.whole(LONG).await?;
+    load.stop().await?.none_lost(&bed).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 41: the replica dies when it is told; with no other, the master stays one.
+#[tokio::test]
+async fn a_replica_that_dies_in_the_middle_takes_nothing_with_it() -> Result<()> {
+    let (bed, before) = formed("handoff-replica-killed").await?;
+    let canary = bed.write_canary("handoff-replica-killed", 300).await?;
+    let load = bed.load(Duration::from_millis(1));
+    let (pod, replica) = (bed.pod(0)?, bed.pod(3)?);
+    // Frozen, it is still taken for well, answers nothing, and never takes over.
+    replica.redis.freeze().await?;
+    let began = Instant::now();
+    let hook = command(&pod, &["pre-stop", "--grace", "14"]).await?;
+    ensure!(began.elapsed() < Duration::from_secs(14), "{hook:?}");
+    ensure!(hook.code == 1, "{hook:?}");
+    replica.redis.kill().await?;
+    replica.start_redis().await?;
+    bed.whole(LONG).await?;
+    ensure!(masters(&bed).await? == [0, 1, 2], "{hook:?}");
+    load.stop().await?.none_lost(&bed).await?;
+    // The stop never came: after a while this is a pod like any other.
+    pod.agent.kill().await?;
+    pod.start_agent().await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Scenario 41: the master itself dies while its replica takes over. There is nothing left to hand
+/// over, the hook says so at once, and Redis elects.
+#[tokio::test]
+async fn a_master_that_dies_in_the_middle_is_replaced_all_the_same() -> Result<()> {
+    let (bed, before) = formed("handoff-master-killed").await?;
+    let canary = bed.write_canary("handoff-master-killed", 300).await?;
+    let pod = bed.pod(0)?;
+    let voters = [bed.pod(1)?, bed.pod(2)?];
+    for voter in &voters {
+        voter.redis.freeze().await?;
+    }
+    let hook = tokio::spawn({
+        let pod = pod.clone();
+        async move { command(&pod, &["pre-stop"]).await }
+    });
+    wait::until(LONG, "the replica is told", async || {
+        ensure!(log(&pod)?.contains("take over"), "not yet");
+        Ok(())
+    })
+    .await?;
+    pod.redis.kill().await?;
+    for voter in &voters {
+        voter.redis.thaw().await?;
+    }
+    let hook = hook.await??;
+    ensure!(
+        hook.code == 0 && hook.text.contains("Redis does not run"),
+        "{hook:?}"
+    );
+    bed.end_pod(0, Ending::Graceful).await?;
+    wait::until(LONG, "the replica has taken over", async || {
+        ensure!(role(&*bed.pod(3)?).await?["role"] == "master");
+        Ok(())
+    })
+    .await?;
+    bed.start_pod(0).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// Of two replicas the one that is behind is passed over (scenario 39), and the one that dies meanwhile
+/// is followed by the other.
+#[tokio::test]
+async fn the_replica_with_the_most_data_is_chosen() -> Result<()> {
+    let bed = bed("handoff-choice").shape(3, 2).build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-choice", 300).await?;
+    let (pod, behind) = (bed.pod(0)?, bed.pod(3)?);
+    behind.redis.freeze().await?;
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(hook.code == 0, "{hook:?}");
+    ensure!(hook.text.contains("handed over to redis-app-6"), "{hook:?}");
+    behind.redis.thaw().await?;
+    bed.end_pod(0, Ending::Graceful).await?;
+    bed.start_pod(0).await?;
+    as_before(bed, &before, &canary).await
+}

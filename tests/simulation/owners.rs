@@ -1,0 +1,42 @@
+//! Who owns what: no slot has two owners at one epoch.
+
+use super::world::World;
+use std::collections::BTreeMap;
+
+/// Two live masters of one cluster never own a slot at one epoch.
+pub(crate) fn one_owner_a_slot(world: &mut World) {
+    if world.judge.clone_planted || world.judge.merge_planted {
+        return;
+    }
+    let mut owners: BTreeMap<(usize, u32, u64), usize> = BTreeMap::new();
+    let mut found = None;
+    for (pod, p) in world.pods.iter().enumerate() {
+        let Some(node) = &p.node else { continue };
+        let me = node.me();
+        if me.replica || me.epoch == 0 {
+            continue;
+        }
+        for seg in node.segs().filter(|seg| me.segs & seg != 0) {
+            if let Some(other) = owners.insert((p.cluster, seg, me.epoch), pod) {
+                found = Some((other, pod, me.epoch));
+            }
+        }
+    }
+    // Redis itself gives two masters one epoch, where one was away while the other was elected; they make
+    // them differ when they next hear of each other (`clusterHandleConfigEpochCollision`).
+    let apart = |&(a, b, _): &(usize, usize, u64)| !world.reaches(a, b);
+    let found = found.filter(|pair| !apart(pair));
+    let since = world
+        .judge
+        .one_epoch
+        .filter(|(pair, _)| Some(*pair) == found);
+    let since = since.map_or(world.now, |(_, since)| since);
+    world.judge.one_epoch = found.map(|pair| (pair, since));
+    let differ_within = 2 * world.layout.node_timeout + 2000;
+    if let Some((a, b, epoch)) = found.filter(|_| world.now - since > differ_within) {
+        let (a, b) = (world.pod_name(a), world.pod_name(b));
+        world
+            .judge
+            .blame(format!("{a} and {b} own the same slots at epoch {epoch}"));
+    }
+}
