@@ -56,6 +56,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         .values()
         .filter_map(|peer| departs_from_plan(scene, peer, &members))
         .chain(own_departure(scene, own, &members))
+        .chain(remains_of_another(scene, me))
         .collect();
     if !strangers.is_empty() {
         plan.block(ReasonCode::FormingBlocked, strangers.join("; "));
@@ -163,6 +164,36 @@ fn departs_from_plan(scene: &Scene<'_>, peer: &Peer<'_>, members: &Members) -> O
         (empty && facts.keys > 0).then(|| format!("holds {} keys", facts.keys))
     })?;
     Some(format!("{pod} {what}"))
+}
+
+/// What pods beyond the shape have that is not of the cluster being formed: one of an earlier cluster,
+/// whose first shape is gone, may hold the last of its data.
+fn remains_of_another<'s>(
+    scene: &'s Scene<'_>,
+    me: &'s NodeEntry,
+) -> impl Iterator<Item = String> + 's {
+    let known = move |id: &NodeId| {
+        let mut peers = scene.acquainted.values();
+        *id == me.id || peers.any(|peer| peer.facts.id == *id)
+    };
+    let beyond = scene
+        .acquainted
+        .values()
+        .filter(|peer| peer.ordinal >= scene.policy.expected());
+    beyond.filter_map(move |peer| {
+        let (pod, facts) = (&peer.claim.pod, peer.facts);
+        let mut knows = facts.knows.iter().chain(&facts.master);
+        if !facts.slots.is_empty() {
+            Some(format!("{pod} owns slots {}", facts.slots))
+        } else if let Some(stranger) = knows.find(|id| !known(id)) {
+            Some(format!(
+                "{pod} knows {stranger}, which is no pod found here"
+            ))
+        } else {
+            let loose = facts.master.is_none() && facts.keys > 0;
+            loose.then(|| format!("{pod} holds {} keys", facts.keys))
+        }
+    })
 }
 
 /// The same of this pod's own Redis.

@@ -31,6 +31,10 @@ const NODE_TIMEOUT_MS: u64 = 15_000;
 /// What earlier rounds left.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
+    /// When this round looked.
+    pub round_at: Moment,
+    /// How long after the one before.
+    pub round_took: Duration,
     /// Answers no older than [`FRESH`].
     pub answers: BTreeMap<SocketAddr, PeerAnswer>,
     /// When an address about which there was a doubt was last asked.
@@ -138,6 +142,8 @@ impl Memory {
     /// The memory with this round's facts in it and what has aged left out.
     pub fn learn(&self, policy: &Policy, seen: &Observation) -> Memory {
         let mut next = self.clone();
+        next.round_at = seen.now;
+        next.round_took = seen.now - self.round_at;
         next.answers.extend(seen.answers.clone());
         next.answers
             .retain(|_, answer| seen.now - answer.at <= FRESH);

@@ -127,6 +127,9 @@ impl World {
             }
             ("redis", "timed-out") => answer.redis = Some(Silence::TimedOut),
             ("redis", "auth") => answer.redis = Some(Silence::Auth("WRONGPASS".to_owned())),
+            ("redis", "loading") => {
+                answer.redis = Some(Silence::Garbled("it is loading its data".to_owned()));
+            }
             ("blank-volume", "") => claim.blank = true,
             ("keys", keys) => facts.keys = number(keys)?,
             ("offset", bytes) => facts.offset = number(bytes)?,

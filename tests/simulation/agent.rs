@@ -387,7 +387,11 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
     });
     super::invariants::ordered(world, pod, action);
     if let Action::Remember(note) = action {
-        world.pods[pod].disk.note = Some(note.clone());
+        let now = world.now;
+        let before = world.pods[pod].disk.note.replace(note.clone());
+        if note.member && before.is_none_or(|before| !before.member) {
+            world.judge.member_since.insert(pod, now);
+        }
         return true;
     }
     let p = &mut world.pods[pod];

@@ -44,6 +44,9 @@ pub(crate) fn undo(world: &mut World, undo: &Undo) {
 pub(crate) enum Kind {
     /// Everything must be whole afterwards, without a person.
     Healing,
+    /// First a pod of a whole cluster loses its volume; everything must be whole afterwards, and the old
+    /// identity forgotten, without a person.
+    Losing,
     /// Something needs a person, or cleaning up; nothing may be made worse.
     Holding,
 }
@@ -61,6 +64,17 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
             2 => lose_nodes_conf(world),
             3 => clone_volume(world),
             _ => merge_by_hand(world),
+        }
+        return;
+    }
+    if kind == Kind::Losing {
+        match world.rng.u8(0..6) {
+            0 => redis_restarts(world),
+            1 => agents_restart(world),
+            2 => dns_trouble(world),
+            3 => agent_lags(world),
+            4 => freeze_agent(world),
+            _ => pods_move(world),
         }
         return;
     }
@@ -200,7 +214,11 @@ fn give_round(world: &mut World, pods: &[usize]) {
         return;
     }
     world.rng.shuffle(&mut ips);
+    // One that was away for another reason may have come back meanwhile.
     for pod in pods {
+        if world.pods[*pod].ip.is_some() {
+            continue;
+        }
         let free = ips.pop().filter(|ip| world.occupant(*ip).is_none());
         let ip = free.unwrap_or_else(|| world.fresh_address());
         start_pod(world, *pod, ip);
@@ -341,7 +359,7 @@ fn pod_stays_down(world: &mut World) {
     end_pod(world, pod);
 }
 
-fn lose_volume(world: &mut World) {
+pub(crate) fn lose_volume(world: &mut World) {
     let pod = pod(world);
     world.tell(|world| format!("* {} loses its volume", world.pod_name(pod)));
     let ip = world.pods[pod].ip.filter(|_| world.rng.bool());

@@ -3,7 +3,7 @@
 use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
-use super::whole::{not_whole, unreported};
+use super::whole::{emptied, in_a_ring, not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
 use redis_sidecar::decide::policy::FEW;
 use redis_sidecar::model::identity::{NodeId, Shape};
@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) writes: u64,
     pub(crate) lost_by_redis: u32,
     pub(crate) handoffs: u64,
+    pub(crate) rings: u64,
+    pub(crate) emptied: u64,
     pub(crate) told: Vec<String>,
 }
 
@@ -54,10 +56,12 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         own_passwords: rng.bool(),
         few: if seed % 4 == 3 { 2 } else { FEW },
     };
-    let kind = if rng.u8(0..4) == 0 {
-        Kind::Holding
-    } else {
-        Kind::Healing
+    let holding = rng.u8(0..4) == 0;
+    let may_lose = masters >= 3 && replicas > 0;
+    let kind = match (seed % 8 == 5 && may_lose, holding) {
+        (true, _) => Kind::Losing,
+        (false, true) => Kind::Holding,
+        (false, false) => Kind::Healing,
     };
     let blank = rng.u8(0..4) == 0;
     let strikes = rng.u64(1..8);
@@ -76,6 +80,8 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         writes: world.judge.writes,
         lost_by_redis: world.judge.lost_by_redis,
         handoffs: world.judge.handoffs,
+        rings: world.judge.rings,
+        emptied: world.judge.emptied,
         told: world.history(),
     }
 }
@@ -86,9 +92,12 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
         settle(world, cluster, blank);
     }
     world.after(3000, Event::ClientWrite);
-    let calm = !blank || world.rng.bool();
+    let calm = !blank || world.rng.bool() || kind == Kind::Losing;
     if calm {
         become_whole(world)?;
+    }
+    if kind == Kind::Losing {
+        faults::lose_volume(world);
     }
     for _ in 0..strikes {
         let pause = if world.rng.bool() { 300 } else { 6000 };
@@ -104,11 +113,21 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
         world.run(until)?;
         return unreported(world).map_or(Ok(()), Err);
     }
-    become_whole(world)?;
-    stay_silent(world)
+    match become_whole(world)? {
+        Whole::Entirely => stay_silent(world),
+        Whole::ButFor => Ok(()),
+    }
 }
 
-fn become_whole(world: &mut World) -> Result<(), String> {
+/// What became of a history's clusters.
+enum Whole {
+    Entirely,
+    /// Redis by itself got into a state that it does not leave, and that only a person may end: a ring of
+    /// replicas (SAFETY.md, S7), or a shard without data.
+    ButFor,
+}
+
+fn become_whole(world: &mut World) -> Result<Whole, String> {
     let deadline = world.now + WHOLE_WITHIN_MS;
     loop {
         let until = world.now + 200;
@@ -116,12 +135,22 @@ fn become_whole(world: &mut World) -> Result<(), String> {
         let lacks = (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster));
         match lacks {
             None => break,
+            Some(_) if world.now > deadline && in_a_ring(world) => {
+                world.tell(|_| "= the nodes of a shard replicate each other".to_owned());
+                world.judge.rings += 1;
+                return Ok(Whole::ButFor);
+            }
+            Some(_) if world.now > deadline && emptied(world) => {
+                world.tell(|_| "= a shard was emptied, and its agents say so".to_owned());
+                world.judge.emptied += 1;
+                return Ok(Whole::ButFor);
+            }
             Some(why) if world.now > deadline => return Err(format!("not whole: {why}")),
             Some(_) => {}
         }
     }
     world.tell(|_| "= everything is whole".to_owned());
-    Ok(())
+    Ok(Whole::Entirely)
 }
 
 fn stay_silent(world: &mut World) -> Result<(), String> {

@@ -4,12 +4,12 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
-use super::owners::one_owner_a_slot;
+use super::owners::{note_owners, one_owner_a_slot};
 use super::stops;
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
 use redis_sidecar::model::identity::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// S1 allows a second; the rest is what a command and the question before it take on their way.
@@ -47,6 +47,10 @@ pub(crate) struct Judge {
     /// Pods that the kubelet has announced a stop to, since when.
     pub(crate) to_be_stopped: BTreeMap<usize, i64>,
     pub(crate) handoffs: u64,
+    /// Shards whose nodes replicate each other at the end.
+    pub(crate) rings: u64,
+    /// Shards whose last data was dropped for an empty master's.
+    pub(crate) emptied: u64,
     pub(crate) writes: u64,
     pub(crate) last_write: String,
     tenancies: Vec<Tenancy>,
@@ -59,6 +63,11 @@ pub(crate) struct Judge {
     met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
     /// Since when each node has each other one in its table as gone.
     pub(crate) gone_since: BTreeMap<(usize, NodeId), i64>,
+    /// Who owns slots, and when each of the others last did.
+    pub(crate) owners: BTreeSet<NodeId>,
+    pub(crate) slots_lost_at: BTreeMap<NodeId, i64>,
+    /// Since when each pod's volume has been marked.
+    pub(crate) member_since: BTreeMap<usize, i64>,
     /// When each agent last ordered a MEET.
     pub(crate) met_at: BTreeMap<(usize, u64), i64>,
 }
@@ -114,6 +123,12 @@ impl Judge {
         self.violation.get_or_insert(what);
     }
 
+    /// Whether this node runs, and did not at that time.
+    pub(crate) fn started_within(&self, id: &NodeId, since: i64) -> bool {
+        let mut tenancies = self.tenancies.iter();
+        tenancies.any(|t| t.id == *id && t.until.is_none() && t.from >= since)
+    }
+
     /// Who answered there within the last second.
     fn recently_at(&self, ip: IpAddr, now: i64) -> impl Iterator<Item = &Tenancy> {
         self.tenancies.iter().filter(move |old| {
@@ -127,7 +142,8 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     if std::mem::take(&mut world.judge.look) {
         invariant_no_merge(world);
         one_owner_a_slot(world);
-        invariant_a_handoff_keeps_all(world);
+        note_owners(world);
+        stops::invariant_a_handoff_keeps_all(world);
     }
     if world.now - world.judge.minority_looked >= MINORITY_LOOK_MS {
         note_minorities(world);
@@ -136,29 +152,6 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     match world.judge.violation.take() {
         Some(what) => Err(what),
         None => Ok(()),
-    }
-}
-
-/// Who took over from a master that was well has all that this one had acknowledged.
-fn invariant_a_handoff_keeps_all(world: &mut World) {
-    for pod in 0..world.pods.len() {
-        let node = world.pods[pod].node.as_mut();
-        let Some(from) = node.and_then(|node| node.manual.taken_from.take()) else {
-            continue;
-        };
-        world.judge.handoffs += 1;
-        let running = |pod: &Pod| pod.node.as_ref().is_some_and(|node| node.id == from);
-        let old = world.pods.iter().position(running);
-        let old = old.and_then(|old| world.pods[old].node.as_ref());
-        let (Some(old), Some(new)) = (old, &world.pods[pod].node) else {
-            continue;
-        };
-        let lost = old.keys_in(new.me().segs) & !new.keys;
-        if lost != 0 {
-            let (name, lost) = (world.pod_name(pod), lost.count_ones());
-            let what = format!("S7: {lost} keys lost when {name} took over from {from}");
-            world.judge.blame(what);
-        }
     }
 }
 
@@ -279,7 +272,9 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
         let ours = p.cluster == cluster && tenancy.pod != pod;
         // Two that are forming may both have come so far that there is a cluster to write to.
         let member = |p: &Pod| p.disk.note.as_ref().is_some_and(|note| note.member);
-        let forming = !member(p) && !member(&world.pods[pod]);
+        let lately = world.judge.member_since.get(&tenancy.pod);
+        let lately = lately.is_some_and(|since| world.now - since <= RECENTLY_MS);
+        let forming = (!member(p) || lately) && !member(&world.pods[pod]);
         // Introduced by another member meanwhile, it has begun to copy one of ours.
         let master = p.node.as_ref().and_then(|node| node.me().master);
         let joined = master.is_some_and(|id| node.knows().any(|rec| rec.id == id));
@@ -320,7 +315,10 @@ fn s5_replicate(world: &World, pod: usize, node: &Node, master: &NodeId) -> Opti
     let owner = there.any(|tenancy| {
         let p = &world.pods[tenancy.pod];
         let segs = p.node.as_ref().map_or(1, |node| node.me().segs);
-        tenancy.id == *master && (segs != 0 || tenancy.until.is_some())
+        let lost = world.judge.slots_lost_at.get(master);
+        // Redis refuses it, as the master has become a replica.
+        let lately = lost.is_some_and(|at| world.now - at <= recently(world));
+        tenancy.id == *master && (segs != 0 || lately || tenancy.until.is_some())
     });
     (!owner).then(|| format!("S5: at {ip} no {master} with slots has answered within a second"))
 }
@@ -331,13 +329,18 @@ fn s6_forget(node: &Node, id: &NodeId) -> Option<String> {
     settled.then(|| "S6: it is no handshake".to_owned())
 }
 
+/// Of many pods, all together may have answered a little longer ago.
+fn recently(world: &World) -> i64 {
+    let expected = world.layout.shape.expected_pods();
+    let beyond_a_few = expected.saturating_sub(world.layout.few);
+    RECENTLY_MS + EACH_MS * i64::from(beyond_a_few)
+}
+
 /// Every pod of the first shape is there and has nothing, nor has one beyond it that DNS names (S3).
 fn s3_slots(world: &World, pod: usize) -> Option<String> {
     let cluster = world.pods[pod].cluster;
-    // Of many pods, all together may have answered a little longer ago.
     let expected = world.layout.shape.expected_pods();
-    let beyond_a_few = expected.saturating_sub(world.layout.few);
-    let recently = RECENTLY_MS + EACH_MS * i64::from(beyond_a_few);
+    let recently = recently(world);
     for (other, p) in world.pods.iter().enumerate() {
         if p.cluster != cluster {
             continue;

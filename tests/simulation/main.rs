@@ -67,6 +67,8 @@ struct Totals {
     writes: u64,
     lost: u64,
     handoffs: u64,
+    rings: u64,
+    emptied: u64,
     bad: BTreeSet<u64>,
 }
 
@@ -96,6 +98,8 @@ fn fresh_seeds() {
         totals.writes += outcome.writes;
         totals.lost += u64::from(outcome.lost_by_redis);
         totals.handoffs += outcome.handoffs;
+        totals.rings += outcome.rings;
+        totals.emptied += outcome.emptied;
         if let Err(what) = outcome.result {
             println!("seed {seed}: {what}");
             totals.bad.insert(seed);
@@ -109,7 +113,7 @@ fn fresh_seeds() {
     });
     let totals = totals.into_inner().unwrap();
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other and {} without data; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
@@ -117,6 +121,8 @@ fn fresh_seeds() {
         totals.writes,
         totals.handoffs,
         totals.lost,
+        totals.rings,
+        totals.emptied,
         totals.bad.len()
     );
     if let Some(seed) = totals.bad.first() {

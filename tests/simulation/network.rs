@@ -29,6 +29,10 @@ impl World {
             }
             Effect::Close(link) => {
                 self.links.remove(&link);
+                self.unheard.remove(&link);
+            }
+            Effect::Send { link, .. } if self.unheard.contains_key(&link) => {
+                self.after(1, Event::SentAgain(link, process, 0));
             }
             Effect::Send { link, packet } => {
                 let Some(ends) = self.links.get(&link) else {
@@ -67,6 +71,20 @@ impl World {
             self.after(1, Event::Refused(link));
         } else {
             self.after(1000 << tries, Event::Dials(link, ip, tries + 1));
+        }
+    }
+
+    /// Whose host is still there, or is another one by now, resets a connection that it does not know.
+    pub(crate) fn sent_again(&mut self, link: LinkId, process: Process, tries: u32) {
+        let Some(ip) = self.unheard.get(&link) else {
+            return;
+        };
+        let there = self.occupant(*ip);
+        if there.is_some_and(|to| self.reaches(process.pod, to)) {
+            self.unheard.remove(&link);
+            self.after(1, Event::Broken(link, process));
+        } else if tries < 9 {
+            self.after(200 << tries, Event::SentAgain(link, process, tries + 1));
         }
     }
 

@@ -1,7 +1,8 @@
 //! Who owns what: no slot has two owners at one epoch.
 
 use super::world::World;
-use std::collections::BTreeMap;
+use redis_sidecar::model::identity::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Two live masters of one cluster never own a slot at one epoch.
 pub(crate) fn one_owner_a_slot(world: &mut World) {
@@ -38,5 +39,16 @@ pub(crate) fn one_owner_a_slot(world: &mut World) {
         world
             .judge
             .blame(format!("{a} and {b} own the same slots at epoch {epoch}"));
+    }
+}
+
+/// Who owns slots now, and who no longer does.
+pub(crate) fn note_owners(world: &mut World) {
+    let masters = world.pods.iter().filter_map(|p| p.node.as_ref());
+    let masters = masters.filter(|node| !node.me().replica && node.me().segs != 0);
+    let now: BTreeSet<NodeId> = masters.map(|node| node.id).collect();
+    let before = std::mem::replace(&mut world.judge.owners, now);
+    for id in before.difference(&world.judge.owners) {
+        world.judge.slots_lost_at.insert(*id, world.now);
     }
 }

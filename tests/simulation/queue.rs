@@ -14,6 +14,8 @@ pub(crate) enum Event {
     Connected(LinkId),
     Refused(LinkId),
     Broken(LinkId, Process),
+    /// What a process sent to an end that is not there any more, for the n-th time.
+    SentAgain(LinkId, Process, u32),
     Arrives(LinkId, Process, Rc<Packet>),
     Agent(usize, u64),
     /// DNS hears of a pod's start, or of its end.

@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) released: BTreeMap<IpAddr, i64>,
     history: Option<Vec<String>>,
     pub(crate) links: BTreeMap<LinkId, Ends>,
+    /// Connections whose other end, which was at this address, ended unheard.
+    pub(crate) unheard: BTreeMap<LinkId, IpAddr>,
     next_link: LinkId,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -124,6 +126,7 @@ impl World {
             released: BTreeMap::new(),
             history: told.then(Vec::new),
             links: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             next_link: 0,
             queue: BinaryHeap::new(),
             order: 0,
@@ -214,6 +217,7 @@ impl World {
                     self.with_node(ends.dialler, |node, _| node.broken(link));
                 }
             }
+            Event::SentAgain(link, process, tries) => self.sent_again(link, process, tries),
             Event::Broken(link, process) => {
                 self.with_node(process, |node, _| node.broken(link));
             }
@@ -407,6 +411,8 @@ impl World {
             if self.rng.u8(0..5) > 0 {
                 let ms = self.rng.i64(1..10);
                 self.after(ms, Event::Broken(link, other));
+            } else if let Some(ip) = self.pods[process.pod].ip {
+                self.unheard.insert(link, ip);
             }
         }
     }
