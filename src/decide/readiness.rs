@@ -125,6 +125,18 @@ fn own_address(scene: &Scene<'_>, me: &NodeEntry, plan: &mut Plan) {
 /// A master owns slots; a replica has its link up, its first copy done and its lag in bounds.
 fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     let Some(replica) = &own.server.replica else {
+        if let Some(master) = me.master.filter(|_| me.flags.replica()) {
+            let message = format!(
+                "this node replicates nobody: its master {} has no address",
+                scene.name_of(&master)
+            );
+            plan.block_on(
+                ReasonCode::ReplicaLinkDown,
+                message,
+                &[scene.ordinal_of(&master)],
+            );
+            return;
+        }
         if me.slots.is_empty() && !plan.blocked() {
             let what = "this master owns no slots; move slots to it or make it a replica";
             plan.block(ReasonCode::NoSlots, what);

@@ -11,7 +11,6 @@ use super::plan::Plan;
 use super::scene::{Peer, Scene, answered_id};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
-use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis, Silence, Stage};
 use crate::model::reason::ReasonCode;
@@ -50,8 +49,8 @@ pub struct Lost {
 /// and this replica has the most of the data.
 pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     note_emptiness(scene, plan);
-    let (own, replica, master) = match lost_master(scene, plan) {
-        Loss::Proved(own, replica, master) => (own, replica, master),
+    let (own, master) = match lost_master(scene, plan) {
+        Loss::Proved(own, master) => (own, master),
         Loss::Asked => return,
         Loss::None => {
             plan.memory_mut().lost = None;
@@ -88,14 +87,16 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         REDIS_ELECTS.max(timeout * 4)
     };
     let majority = majority_answers(scene, plan, &own.table);
-    let best = best_of_siblings(scene, plan, own, replica, now - since >= SIBLINGS);
+    let best = best_of_siblings(scene, plan, own, now - since >= SIBLINGS);
     if now - since < wait || !majority || !best {
         return;
     }
     let evidence = format!(
         "{name} has lost its volume, {} answers nowhere, a majority of the \
          masters answers, and this replica has {} keys up to offset {}",
-        master.id, own.server.keys, replica.applied_offset
+        master.id,
+        own.server.keys,
+        offset(own)
     );
     let action = Action::ForceFailover {
         master: master.id,
@@ -109,7 +110,7 @@ enum Loss<'a> {
     None,
     /// Who knows is being asked.
     Asked,
-    Proved(&'a OwnFacts, &'a ReplicaFacts, &'a NodeEntry),
+    Proved(&'a OwnFacts, &'a NodeEntry),
 }
 
 /// The own master owns slots, is out of everybody's sight, and its pod has proved in this very round
@@ -123,7 +124,7 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
         .and_then(|me| own.table.get(me.master.as_ref()?))
         .filter(|master| master.flags.noaddr() || master.flags.fail())
         .filter(|master| !master.slots.is_empty());
-    let (Some(master), Some(replica)) = (master, &own.server.replica) else {
+    let Some(master) = master else {
         return Loss::None;
     };
     let heir = scene.ordinal_of(&master.id).and_then(|ordinal| {
@@ -133,8 +134,11 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     let Some((ordinal, heir)) = heir else {
         return Loss::None;
     };
-    let dials = replica.master_host.parse().ok();
-    let dials = dials.map(|ip| SocketAddr::new(ip, replica.master_port));
+    // One that was started after its master had lost its address replicates nobody.
+    let dials = own.server.replica.as_ref().and_then(|replica| {
+        let ip = replica.master_host.parse().ok()?;
+        Some(SocketAddr::new(ip, replica.master_port))
+    });
     let mut places = vec![Some(heir), master.socket(), dials];
     places.extend(scene.sockets_of(ordinal).into_iter().map(Some));
     // A node without an address has no port either.
@@ -157,7 +161,7 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     if lives {
         return Loss::None;
     }
-    Loss::Proved(own, replica, master)
+    Loss::Proved(own, master)
 }
 
 /// Where the pod that had this ID has proved to be another, blank node, or to have none: its agent
@@ -202,17 +206,11 @@ fn majority_answers(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) -> bo
 type Rank = (bool, u64, Reverse<u32>);
 
 /// Whether no other live replica of the lost master has more of the data.
-fn best_of_siblings(
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-    own: &OwnFacts,
-    replica: &ReplicaFacts,
-    waited: bool,
-) -> bool {
+fn best_of_siblings(scene: &Scene<'_>, plan: &mut Plan, own: &OwnFacts, waited: bool) -> bool {
     let Some(me) = scene.me else { return false };
     let mine: Rank = (
         own.server.keys > 0,
-        replica.applied_offset,
+        offset(own),
         Reverse(scene.policy.me.ordinal),
     );
     let mut best = true;
@@ -228,6 +226,11 @@ fn best_of_siblings(
         }
     }
     best
+}
+
+fn offset(own: &OwnFacts) -> u64 {
+    let replica = own.server.replica.as_ref();
+    replica.map_or(own.server.offset, |replica| replica.applied_offset)
 }
 
 fn rank(peer: &Peer<'_>) -> Rank {

@@ -25,10 +25,12 @@ pub fn view(scene: &Scene<'_>) -> View {
     };
     let replica = own.server.replica.as_ref();
     let member = own.table.others().next().is_some() || !me.slots.is_empty();
-    let role = match replica {
-        Some(_) => Role::Replica,
-        None if member && scene.stage != Stage::Virgin => Role::Master,
-        None => Role::None,
+    // A replica whose master has no address replicates nobody, and INFO calls it a master.
+    let is_replica = replica.is_some() || me.flags.replica();
+    let role = match () {
+        () if is_replica => Role::Replica,
+        () if member && scene.stage != Stage::Virgin => Role::Master,
+        () => Role::None,
     };
     let pod = |id: &NodeId| {
         scene
@@ -44,7 +46,7 @@ pub fn view(scene: &Scene<'_>) -> View {
         node_id: Some(me.id),
         slots: me.slots.clone(),
         replica_of: me.master.as_ref().map(|id| scene.name_of(id)),
-        link_up: replica.map(|replica| replica.link_up),
+        link_up: is_replica.then(|| replica.is_some_and(|replica| replica.link_up)),
         lag_bytes: replica.map(|replica| lag_bytes(own, me.master.as_ref(), replica)),
         epoch: Some(me.epoch),
         stopping: handoff::stop_asked(scene).is_some(),

@@ -15,6 +15,8 @@ use std::net::IpAddr;
 const WHOLE_WITHIN_MS: i64 = 60_000;
 /// What was tried in vain meanwhile comes again a little later: names are announced every 5 s.
 const LATE_WRITES_MS: i64 = 8000;
+/// How long a cluster has been whole before a volume is lost.
+const LIVED_MS: i64 = 12_000;
 /// And then nobody writes for this long.
 const SILENT_FOR_MS: i64 = 15_000;
 
@@ -97,6 +99,10 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
         become_whole(world)?;
     }
     if kind == Kind::Losing {
+        // Long enough for an agent to know a replica that has always been empty from one that has been
+        // emptied.
+        let until = world.now + LIVED_MS;
+        world.run(until)?;
         faults::lose_volume(world);
     }
     for _ in 0..strikes {

@@ -94,19 +94,16 @@ pub(crate) fn in_a_ring(world: &World) -> bool {
     })
 }
 
-/// Whether a replica copied its reborn master's emptiness before anybody could prevent it: it has no
-/// data, takes nobody's place, and says so.
+/// Whether a replica copied its reborn master's emptiness before anybody could prevent it, or had no
+/// data before, and its agent, which was not there, cannot know: it takes nobody's place, and says so.
 pub(crate) fn emptied(world: &World) -> bool {
-    world.judge.lost_by_redis > 0
-        && world.pods.iter().any(|p| {
-            let bare = p
-                .node
-                .as_ref()
-                .is_some_and(|node| node.me().replica && node.keys == 0);
-            let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-            let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
-            bare && reasons.any(|reason| reason.message.contains("a person must decide"))
-        })
+    world.pods.iter().any(|p| {
+        let node = p.node.as_ref();
+        let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
+        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+        bare && reasons.any(|reason| reason.message.contains("a person must decide"))
+    })
 }
 
 /// When all faults are over, each of two nodes with one ID says so (S10).
