@@ -229,7 +229,7 @@ fn check(
                 prop_assert_eq!(me.master, Some(*master), "S7: not its own master");
                 let line = own.table.get(master).unwrap();
                 prop_assert!(
-                    line.flags.noaddr() || line.flags.fail(),
+                    line.flags.noaddr() || line.flags.fail() || line.flags.pfail(),
                     "S7: it may be in sight"
                 );
                 let alive = answers.values().any(
@@ -250,7 +250,7 @@ fn check(
                 let line = own.table.get(id).unwrap();
                 prop_assert!(line.slots.is_empty(), "S6: it owns slots");
                 prop_assert!(
-                    line.flags.noaddr() || line.flags.fail(),
+                    line.flags.noaddr() || line.flags.fail() || line.flags.pfail(),
                     "S6: it is in sight"
                 );
                 let alive = answers.values().any(

@@ -94,11 +94,13 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation, ow
 }
 
 fn looks_like_one(table: &NodeTable, node: &NodeEntry) -> bool {
-    let gone = gone(node);
+    // Where the others have it without an address, they do not say that it fails, and to this node it
+    // only seems to, for ever.
+    let out_of_sight = gone(node) || node.flags.pfail();
     let followed = table
         .settled()
-        .any(|other| other.master == Some(node.id) && !self::gone(other));
-    gone && node.slots.is_empty() && !followed
+        .any(|other| other.master == Some(node.id) && !gone(other));
+    out_of_sight && node.slots.is_empty() && !followed
 }
 
 fn gone(node: &NodeEntry) -> bool {

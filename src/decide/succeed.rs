@@ -122,7 +122,11 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     let master = scene
         .me
         .and_then(|me| own.table.get(me.master.as_ref()?))
-        .filter(|master| master.flags.noaddr() || master.flags.fail())
+        .filter(|master| {
+            // Where the others have it without an address, they do not say that it fails.
+            let flags = &master.flags;
+            flags.noaddr() || flags.fail() || flags.pfail()
+        })
         .filter(|master| !master.slots.is_empty());
     let Some(master) = master else {
         return Loss::None;

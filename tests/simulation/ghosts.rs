@@ -20,11 +20,11 @@ pub(crate) fn note_gone(world: &mut World) {
     gone.retain(|(pod, id), _| {
         let node = world.pods[*pod].node.as_ref();
         let rec = node.and_then(|node| node.recs.get(id));
-        rec.is_some_and(|rec| rec.fail || rec.noaddr)
+        rec.is_some_and(|rec| rec.fail || rec.pfail || rec.noaddr)
     });
     for (pod, p) in world.pods.iter().enumerate() {
         let recs = p.node.iter().flat_map(|node| node.knows());
-        for rec in recs.filter(|rec| rec.fail || rec.noaddr) {
+        for rec in recs.filter(|rec| rec.fail || rec.pfail || rec.noaddr) {
             gone.entry((pod, rec.id)).or_insert(now);
         }
     }
