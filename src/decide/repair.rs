@@ -4,8 +4,10 @@
 //!
 //! Not here: writing the file, and the lock on it (`volume/conf_copies`).
 
+use super::hold;
 use super::plan::Plan;
 use super::scene::Scene;
+use super::start;
 use crate::model::decision::{Action, Start};
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::{ConfLock, DataOnVolume};
@@ -305,17 +307,16 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
         }
         ConfLock::Free | ConfLock::Unknown(_) => {}
     }
+    if hold::never_ran(scene) {
+        return before_a_first_start(scene, plan);
+    }
     let NodesFile::Read(conf) = &scene.seen.file else {
         return;
     };
     let Some(me) = conf.table.myself() else {
         return;
     };
-    let own = own_socket(scene);
-    let others: Vec<SocketAddr> = in_dns(scene).filter(|socket| *socket != own).collect();
-    for socket in &others {
-        plan.ask(*socket, ASK_GAP);
-    }
+    let all_asked = ask_others(scene, plan);
     if let Some(twin) = twin(scene, &me.id) {
         let why = format!(
             "the node of this volume, {}, answers {twin}: a volume was cloned, or an older pod still \
@@ -325,9 +326,7 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
         plan.block(ReasonCode::DuplicateNodeId, why.clone());
         return plan.start(Start::Hold(why));
     }
-    let asked = |socket: &SocketAddr| scene.memory.asked.contains_key(socket);
-    let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
-    if answered && !others.iter().all(asked) {
+    if !all_asked {
         plan.start(Start::Wait(
             "asking whether this node answers elsewhere".to_owned(),
         ));
@@ -352,6 +351,36 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
         (Some(why), _) => plan.start(Start::Wait(why)),
         (None, Some(why)) if !late => plan.start(Start::Wait(why)),
         (None, _) => {}
+    }
+}
+
+/// Asks all other pods that DNS names; whether each has been by now. Where DNS says nothing, nobody is
+/// waited for.
+fn ask_others(scene: &Scene<'_>, plan: &mut Plan) -> bool {
+    let own = own_socket(scene);
+    let others: Vec<SocketAddr> = in_dns(scene).filter(|socket| *socket != own).collect();
+    for socket in &others {
+        plan.ask(*socket, ASK_GAP);
+    }
+    let asked = |socket: &SocketAddr| scene.memory.asked.contains_key(socket);
+    let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
+    !answered || others.iter().all(asked)
+}
+
+/// A blank volume is a new pod's, or one that was lost. Where the others say that this pod's former node
+/// owns slots, its replica would copy the emptiness of what starts here: it is waited for until that
+/// replica has been elected. Nobody who is silent is waited for: at a first start they wait as well.
+fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
+    let all_asked = ask_others(scene, plan);
+    let held = start::held(scene).filter(|why| why.code == ReasonCode::OldIdentityOwnsSlots);
+    let why = match held {
+        Some(why) => why.message,
+        None if !all_asked => "asking whether this pod had another volume".to_owned(),
+        None => return plan.memory_mut().held_since = None,
+    };
+    let since = *plan.memory_mut().held_since.get_or_insert(scene.seen.now);
+    if scene.seen.now - since < ELECTED_WITHIN {
+        plan.start(Start::Wait(why));
     }
 }
 

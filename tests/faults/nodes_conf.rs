@@ -302,6 +302,36 @@ async fn a_master_without_its_data_starts_after_its_replica_was_elected() -> Res
     as_before(bed, &before, &canary).await
 }
 
+/// Scenario 24, with the init container alone: a master's volume is lost, and what starts in its place
+/// waits for the replica that has the data.
+#[tokio::test]
+async fn a_master_without_its_volume_starts_after_its_replica_was_elected() -> Result<()> {
+    let bed = bed("init-no-volume")
+        .agent_env("TEST_GHOSTS_GONE_FOR_MS", "4000")
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("init-no-volume", 300).await?;
+    replicated(&bed, 1, 4).await?;
+    let pod = bed.pod(1)?;
+    pod.kill().await?;
+    pod.wipe_volume().await?;
+    start_after_init(&bed, &pod).await?;
+    let four: Vec<redis::Value> = bed.pod(4)?.command(&["ROLE"]).await?;
+    let role: String = redis::from_redis_value(four[0].clone())?;
+    ensure!(role == "master", "started too early: {role}");
+    let after = bed.whole(LONG * 2).await?;
+    ensure!(after.nodes[&1].replica_of == Some(4), "{after}");
+    ensure!(
+        after.nodes[&1].node_id != before.nodes[&1].node_id,
+        "{after}"
+    );
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
 /// Scenario 35, the other way round: the snapshot is of a replica that has been elected since. Started
 /// from it, it would give up the slots that it owns; `init` waits until another owns them.
 #[tokio::test]
