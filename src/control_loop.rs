@@ -174,6 +174,9 @@ impl ControlLoop {
         self.files.history.add(&decision.events);
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
+        if self.last.decision.is_none() && !self.before_redis {
+            say_who_was_first(&seen.own);
+        }
         self.outlets.desk.answer(&decision.answers);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
@@ -369,6 +372,15 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
     let anew = kept.len() == before;
     kept.push((now, refusal.clone()));
     anew
+}
+
+/// Whoever relies on the start gate should know when it was not asked.
+fn say_who_was_first(own: &OwnRedis) {
+    if matches!(own, OwnRedis::Up(_) | OwnRedis::Loading(..)) {
+        tracing::info!(
+            "Redis was started before this sidecar, which cannot hold an empty one back then;              the init container can, and so can a native sidecar with a startup probe on /startz"
+        );
+    }
 }
 
 fn policy(config: &Config) -> Policy {
