@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Looks are so far apart, and orders come a moment after what they rest on.
 const SLACK_MS: i64 = 1200;
 
+/// Until DNS names a pod that has started.
+const DNS_MS: i64 = 4000;
+
 fn ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -36,7 +39,10 @@ pub(crate) fn note_gone(world: &mut World) {
 pub(crate) fn s6_forget(world: &World, pod: usize, node: &Node, id: &NodeId) -> Option<String> {
     let rec = node.recs.get(id)?;
     let nodes = || world.pods.iter().filter_map(|p| p.node.as_ref());
-    if nodes().any(|node| node.id == *id) {
+    // One that was taken for scaled in may have come back, at an address that nobody can know yet; it
+    // introduces itself.
+    let back = world.judge.started_within(id, world.now - DNS_MS);
+    if nodes().any(|node| node.id == *id) && !back {
         return Some("S6: it lives".to_owned());
     }
     if rec.segs != 0 {
