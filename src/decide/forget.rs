@@ -118,7 +118,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     let timeout = Duration::from_millis(timeout_ms.unwrap_or(NODE_TIMEOUT_MS));
     let times = scene.policy.ghosts;
     let gone_for = times.gone_for.max(timeout * 4);
-    let met = scene.memory.last_meet;
+    // One of this round counts as well.
+    let met = plan.memory_mut().last_meet;
     for (id, ghost) in &scene.memory.ghosts {
         let lately = met.is_some_and(|met| scene.seen.now - met < times.no_meet_for);
         if lately || scene.seen.now - ghost.since < gone_for {
