@@ -277,7 +277,8 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
         let forming = (!member(p) || lately) && !member(&world.pods[pod]);
         // Introduced by another member meanwhile, it has begun to copy one of ours.
         let master = p.node.as_ref().and_then(|node| node.me().master);
-        let joined = master.is_some_and(|id| node.knows().any(|rec| rec.id == id));
+        let ours_too = |id: NodeId| id == node.id || node.knows().any(|rec| rec.id == id);
+        let joined = master.is_some_and(ours_too);
         known || (ours && ((keys == 0 && !cut_off) || forming || joined))
     });
     let why = match cut_off {
