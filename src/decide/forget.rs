@@ -129,7 +129,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         };
         let Some(ordinal) = scene.former_ordinal_of(id).or(ghost.was) else {
-            ask_members(scene, plan, &not_agreed(own, ghost));
+            ask_members(scene, plan, &not_agreed(scene, own, ghost, gone_for));
             let why = "it is not known which pod it was";
             warn(scene, plan, id, why);
             continue;
@@ -137,7 +137,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         match proof(scene, plan, node, ordinal) {
             Ok(evidence) => {
                 plan.about_to_forget(*id, ordinal);
-                let silent = not_agreed(own, ghost);
+                let silent = not_agreed(scene, own, ghost, gone_for);
                 if silent.is_empty() {
                     let pod = scene.policy.pod(ordinal);
                     let action = Action::Forget { id: *id, pod };
@@ -166,9 +166,20 @@ fn warn(scene: &Scene<'_>, plan: &mut Plan, id: &NodeId, why: &str) {
     plan.warn(ReasonCode::GhostNode, message);
 }
 
-/// The members that would still tell of it.
-fn not_agreed<'t>(own: &'t OwnFacts, ghost: &Ghost) -> Vec<&'t NodeEntry> {
-    let members = own.table.others().filter(|node| !gone(node));
+/// The members that would still tell of it. Who has looked like a ghost for as long tells nobody.
+fn not_agreed<'t>(
+    scene: &Scene<'_>,
+    own: &'t OwnFacts,
+    ghost: &Ghost,
+    gone_for: Duration,
+) -> Vec<&'t NodeEntry> {
+    let ghosts = &scene.memory.ghosts;
+    let as_long = |node: &NodeEntry| {
+        let ghost = ghosts.get(&node.id);
+        ghost.is_some_and(|ghost| scene.seen.now - ghost.since >= gone_for)
+    };
+    let members = own.table.others();
+    let members = members.filter(|node| !gone(node) && !as_long(node));
     members
         .filter(|node| !ghost.agreed.contains_key(&node.id))
         .collect()
