@@ -54,6 +54,8 @@ pub(crate) enum Step {
     Replicate(usize, &'static str),
     /// This replica takes over from its master.
     Failover(usize),
+    /// The same, without asking the master.
+    FailoverByForce(usize),
     /// A node; or `handshake`, the ID that a node has until its handshake is over.
     Forget(usize, &'static str),
     /// `cluster-announce-ip`.

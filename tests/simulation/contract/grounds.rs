@@ -233,6 +233,20 @@ impl Ground for Fake {
                 };
                 return self.obey(*pod, &action);
             }
+            Step::FailoverByForce(pod) => {
+                let action = Action::ForceFailover {
+                    master: whom(&self.names, "nobody", "")?,
+                    pod: String::new(),
+                };
+                return self.obey(*pod, &action);
+            }
+            Step::Forget(pod, name) if *name != "handshake" => {
+                let action = Action::Forget {
+                    id: whom(&self.names, name, "")?,
+                    pod: String::new(),
+                };
+                return self.obey(*pod, &action);
+            }
             Step::Forget(pod, name) => {
                 let table = self.world.pods[*pod].node.as_ref();
                 let table = table.map_or(String::new(), |node| node.nodes_text());

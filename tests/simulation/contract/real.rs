@@ -174,6 +174,9 @@ impl Ground for Real {
             Step::Failover(pod) => {
                 return self.command(*pod, &["CLUSTER", "FAILOVER"]).await;
             }
+            Step::FailoverByForce(pod) => {
+                return self.command(*pod, &["CLUSTER", "FAILOVER", "FORCE"]).await;
+            }
             Step::Forget(pod, name) => {
                 let table: String = self.bed.pod(*pod)?.command(&["CLUSTER", "NODES"]).await?;
                 let id = whom(&self.names, name, &table)?.to_string();

@@ -4,8 +4,8 @@
 //! which are random.
 
 use super::Step::{
-    AddSlots, Announce, Failover, Forget, Kill, LoseNodesConf, LoseVolume, Meet, Replicate,
-    SetConfigEpoch, Settle, SettleFor, Start, Until, UntilGone, UntilNotBefore, Write,
+    AddSlots, Announce, Failover, FailoverByForce, Forget, Kill, LoseNodesConf, LoseVolume, Meet,
+    Replicate, SetConfigEpoch, Settle, SettleFor, Start, Until, UntilGone, UntilNotBefore, Write,
 };
 use super::{NODE_TIMEOUT_MS, Script, Step};
 
@@ -347,6 +347,41 @@ fn losing() -> Vec<Script> {
             Meet(0, 1),
             Settle,
         ]),
+        script("a lost master is replaced by force", 6)
+            .formed(1)
+            .then([
+                Kill(1),
+                LoseVolume(1),
+                Start(1, 1),
+                Until(0, "b noaddr"),
+                Until(4, "role:slave link:up keys=0"),
+                Settle,
+                FailoverByForce(0),
+                FailoverByForce(4),
+                Until(4, "role:master"),
+                Settle,
+                Write(4, 1),
+            ]),
+        script("a dead node is forgotten by all", 6)
+            .formed(1)
+            .then([
+                Kill(4),
+                Until(0, "e fail"),
+                Settle,
+                Forget(0, "a"),
+                Forget(3, "a"),
+                Forget(0, "nobody"),
+                Forget(0, "e"),
+                Forget(1, "e"),
+                Forget(2, "e"),
+                Forget(3, "e"),
+                Forget(5, "e"),
+                Forget(5, "e"),
+                Settle,
+                // It knows them all; to them it is a stranger, which they answer.
+                Start(4, 4),
+                Settle,
+            ]),
     ]
 }
 
