@@ -30,6 +30,7 @@ pub mod readiness;
 pub mod remember;
 pub mod repair;
 pub mod scene;
+pub mod spread;
 pub mod start;
 pub mod succeed;
 pub mod view;
@@ -65,6 +66,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, 
     }
     handoff::rule(&scene, cleared.as_ref(), &mut plan);
     readiness::rule(&scene, &mut plan);
+    spread::rule(&scene, &mut plan);
     remember::rule(&scene, &mut plan);
     doubts::rule(&scene, &mut plan);
     chronicle::rule(&scene, &mut plan);

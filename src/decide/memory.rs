@@ -5,6 +5,7 @@ use super::forget::{self, Ghost};
 use super::handoff::Handoff;
 use super::policy::Policy;
 use super::scene::{self, Unverified};
+use super::spread::MasterPlace;
 use super::start::{self, Told};
 use super::succeed::Lost;
 use crate::model::identity::NodeId;
@@ -99,6 +100,8 @@ pub struct Memory {
     pub lost: Option<Lost>,
     /// Since when the own Redis holds no keys.
     pub empty_since: Option<Moment>,
+    /// Where the own master runs.
+    pub master_place: Option<MasterPlace>,
     /// What other pods' agents said of this ordinal, while the own Redis is away.
     pub told: BTreeMap<u32, Told>,
     /// What has been done to hand this node's slots over.

@@ -126,10 +126,12 @@ fn own_address(scene: &Scene<'_>, me: &NodeEntry, plan: &mut Plan) {
 fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     let Some(replica) = &own.server.replica else {
         if let Some(master) = me.master.filter(|_| me.flags.replica()) {
-            let message = format!(
-                "this node replicates nobody: its master {} has no address",
-                scene.name_of(&master)
-            );
+            let name = scene.name_of(&master);
+            let address = own.table.get(&master).and_then(NodeEntry::socket);
+            let message = match address {
+                Some(_) => format!("replication of {name} has not begun"),
+                None => format!("this node replicates nobody: its master {name} has no address"),
+            };
             plan.block_on(
                 ReasonCode::ReplicaLinkDown,
                 message,

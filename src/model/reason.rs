@@ -95,6 +95,8 @@ reason_codes! {
     DuplicateNodeId = "duplicate-node-id",
     /// A former identity of a pod cannot be proved to be gone for good, so it is not forgotten.
     GhostNode = "ghost-node",
+    /// This replica runs on the same machine as its master, or in the same zone.
+    ReplicaPlacement = "replica-placement",
     /// Fewer than three masters cannot elect a successor for a dead one.
     TooFewMasters = "too-few-masters",
     /// The own Redis is about to be stopped.

@@ -108,3 +108,35 @@ async fn replicas_added_to_masters_alone_spread_over_them() -> Result<()> {
     bed.silent(QUIET).await?;
     bed.finish().await
 }
+
+/// All pods on one machine: the replicas say that they share it with their masters, and are ready.
+#[tokio::test]
+async fn a_replica_on_its_masters_machine_says_so() -> Result<()> {
+    let bed = bed("one-machine")
+        .agent_env("NODE_NAME", "worker-1")
+        .build()
+        .await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    bed.all_ready(LONG).await?;
+    let pod = bed.pod(4)?;
+    wait::until(
+        LONG,
+        "the replica knows where its master runs",
+        async || {
+            let answer = pod.get("/readyz").await?;
+            let says =
+                "replica-placement: runs on the node worker-1, as its master redis-app-1 does";
+            ensure!(
+                answer.status == 200 && answer.body.contains(says),
+                "{answer:?}"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    let master = bed.pod(1)?.get("/readyz").await?;
+    ensure!(!master.body.contains("replica-placement"), "{master:?}");
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
