@@ -378,7 +378,8 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
 fn say_who_was_first(own: &OwnRedis) {
     if matches!(own, OwnRedis::Up(_) | OwnRedis::Loading(..)) {
         tracing::info!(
-            "Redis was started before this sidecar, which cannot hold an empty one back then;              the init container can, and so can a native sidecar with a startup probe on /startz"
+            "Redis was started before this sidecar, which cannot hold an empty one back then; \
+             the init container can, and so can a native sidecar with a startup probe on /startz"
         );
     }
 }
