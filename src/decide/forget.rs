@@ -33,8 +33,6 @@ const AGREED: Duration = Duration::from_secs(20);
 const ASK_GAP: Duration = Duration::from_secs(1);
 const ASK_EACH: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 16;
-/// Redis's own default, where its configuration cannot be read.
-const NODE_TIMEOUT_MS: u64 = 15_000;
 
 /// A node in the own table that may be one.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -114,8 +112,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     if scene.stage != Stage::Member || !in_touch || !own.table.covers_all_slots() {
         return;
     }
-    let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
-    let timeout = Duration::from_millis(timeout_ms.unwrap_or(NODE_TIMEOUT_MS));
+    let timeout = own.node_timeout();
     let times = scene.policy.ghosts;
     let gone_for = times.gone_for.max(timeout * 4);
     // One of this round counts as well.

@@ -26,9 +26,6 @@ pub const PLACE_KEPT: Duration = Duration::from_secs(3);
 /// asked and for words alone.
 const KNOWN: Duration = Duration::from_secs(120);
 
-/// Redis's own default, where its configuration cannot be read.
-const NODE_TIMEOUT_MS: u64 = 15_000;
-
 /// What earlier rounds left.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
@@ -298,11 +295,10 @@ impl Memory {
         let others = own.table.others();
         if self.run_id != own.server.run_id {
             self.run_id.clone_from(&own.server.run_id);
-            let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
-            let young_ms = timeout_ms.unwrap_or(NODE_TIMEOUT_MS).saturating_mul(2);
             let passed = self.gate_run_id.as_ref() == Some(&self.run_id);
             let loaded_now = self.loading_run_id == self.run_id;
-            let young = loaded_now || own.server.uptime_s.saturating_mul(1000) < young_ms;
+            let young =
+                loaded_now || Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
             let pongs = others.map(|node| (node.id, node.pong_received));
             self.unheard = pongs.filter(|_| young && !passed).collect();
         } else {

@@ -31,8 +31,6 @@ const SIBLINGS: Duration = Duration::from_secs(5);
 const UNBROKEN: Duration = Duration::from_millis(1500);
 /// A replica that held no keys for so long before the loss has lost nothing since.
 const EMPTY_BEFORE: Duration = Duration::from_secs(10);
-/// Redis's own default, where its configuration cannot be read.
-const NODE_TIMEOUT_MS: u64 = 15_000;
 
 /// That the master's pod has lost it for another ID.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +77,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         );
         return;
     }
-    let timeout_ms = own.config.as_ref().and_then(|c| c.node_timeout_ms);
-    let timeout = Duration::from_millis(timeout_ms.unwrap_or(NODE_TIMEOUT_MS));
+    let timeout = own.node_timeout();
     let wait = if master.flags.noaddr() {
         PROVED_FOR
     } else {

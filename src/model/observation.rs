@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Everything that a round's decision may rest on, besides the memory of earlier rounds.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +112,16 @@ pub struct OwnFacts {
     pub offsets: BTreeMap<NodeId, u64>,
     /// `repl-diskless-sync*`; absent where it cannot be read.
     pub copies: Option<CopyConfig>,
+}
+
+impl OwnFacts {
+    /// `cluster-node-timeout`; Redis's own default where its configuration cannot be read.
+    #[must_use]
+    pub fn node_timeout(&self) -> Duration {
+        let config = self.config.as_ref();
+        let ms = config.and_then(|config| config.node_timeout_ms);
+        Duration::from_millis(ms.unwrap_or(15_000))
+    }
 }
 
 /// The own Redis's `cluster-*` configuration. A name the server does not know is `None`.
