@@ -195,6 +195,7 @@ impl Crowd {
             forgets: BTreeMap::new(),
             blank: false,
             stopping: false,
+            doubled: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }

@@ -23,7 +23,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     }
     for (ordinal, peer) in &scene.peers {
-        if table.get(&peer.facts.id).is_some() {
+        // A pod that says that its ID answers twice may know a twin that nobody here has met (S10).
+        if table.get(&peer.facts.id).is_some() || peer.claim.doubled {
             continue;
         }
         let knows = if peer.virgin() {

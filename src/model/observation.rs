@@ -261,6 +261,8 @@ pub struct PeerClaim {
     pub blank: bool,
     /// Its Redis is about to be stopped.
     pub stopping: bool,
+    /// It says that two nodes answer with one node ID (S10).
+    pub doubled: bool,
 }
 
 /// How far a pod has come into a cluster.

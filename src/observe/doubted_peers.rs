@@ -4,6 +4,7 @@
 use super::own_redis;
 use super::peer_http;
 use crate::model::observation::{PeerAgent, PeerAnswer, PeerClaim};
+use crate::model::reason::ReasonCode;
 use crate::model::time::Moment;
 use crate::publish::peer_role::PeerRole;
 use crate::redis_link::{Credentials, LinkTimeouts, ReadLink};
@@ -87,6 +88,10 @@ impl DoubtedPeers {
     }
 }
 
+fn says(codes: &[String], code: ReasonCode) -> bool {
+    codes.iter().any(|said| said == code.as_str())
+}
+
 async fn ask_agent(agent: SocketAddr) -> PeerAgent {
     let body = match peer_http::fetch_role(agent, DEADLINE).await {
         Ok(body) => body,
@@ -105,6 +110,7 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             forgets: role.forgets,
             blank: role.blank,
             stopping: role.stopping,
+            doubled: says(&role.codes, ReasonCode::DuplicateNodeId),
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

@@ -53,6 +53,9 @@ pub struct PeerRole {
     /// Whether its Redis is about to be stopped.
     #[serde(default)]
     pub stopping: bool,
+    /// The codes of its reasons.
+    #[serde(default, rename = "reasons", deserialize_with = "codes")]
+    pub codes: Vec<String>,
 }
 
 impl PeerRole {
@@ -70,6 +73,17 @@ where
 {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).ok())
+}
+
+/// The codes in a list of reasons; none of what is not understood.
+fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Reason {
+        code: String,
+    }
+    let reasons = understood::<D, Vec<Reason>>(deserializer)?;
+    let codes = reasons.into_iter().flatten().map(|reason| reason.code);
+    Ok(codes.collect())
 }
 
 #[cfg(test)]
@@ -98,6 +112,9 @@ mod tests {
             forgets: status.forgets,
             blank: status.blank,
             stopping: status.stopping,
+            codes: ["replica-link-down", "too-few-masters"]
+                .map(str::to_owned)
+                .into(),
         };
         assert_eq!(PeerRole::parse(&body).unwrap(), expected);
     }
@@ -106,11 +123,12 @@ mod tests {
     fn an_older_or_newer_version_is_understood_as_far_as_it_goes() {
         let older = r#"{"cluster":"default/redis-app","pod":"redis-app-1","role":"none"}"#;
         let newer = r#"{"cluster":"default/redis-app","pod":"redis-app-1","role":"none",
-            "node_id":null,"stage":"retiring","shape":{"masters":3},"mood":["calm"]}"#;
+            "node_id":null,"stage":"retiring","shape":{"masters":3},"mood":["calm"],
+            "reasons":["calm"]}"#;
         for body in [older, newer] {
             let peer = PeerRole::parse(body.as_bytes()).unwrap();
             assert_eq!((peer.stage, peer.shape, peer.node_id), (None, None, None));
-            assert!(!peer.ready);
+            assert!(!peer.ready && peer.codes.is_empty());
         }
     }
 

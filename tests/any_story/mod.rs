@@ -178,6 +178,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         mostly(Some(stage), odd_stage),
         mostly(Some(shape.to_string()), Just(Some("9x9".to_owned()))),
         mostly(false, Just(true)),
+        mostly(false, Just(true)),
     );
     let facts = prop_oneof![
         9 => (facts, Just(false)),
@@ -189,7 +190,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
         .prop_map(
             move |(
                 (facts, blank),
-                (cluster, pod, agree, stage, shape, stopping),
+                (cluster, pod, agree, stage, shape, stopping, doubled),
                 redis_up,
                 agent_up,
                 age,
@@ -206,6 +207,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     forgets: BTreeMap::new(),
                     blank: false,
                     stopping,
+                    doubled,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {

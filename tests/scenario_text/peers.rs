@@ -84,6 +84,7 @@ impl World {
                 forgets: BTreeMap::new(),
                 blank: false,
                 stopping: false,
+                doubled: false,
             },
             redis: None,
             agent: None,
@@ -114,6 +115,7 @@ impl World {
                 claim.node_id = Some(facts.id);
             }
             ("stopping", "") => claim.stopping = true,
+            ("doubled", "") => claim.doubled = true,
             ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
             ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
             ("applied", bytes) => {

@@ -16,6 +16,7 @@ use redis_sidecar::model::observation::{
     Silence, Volume,
 };
 use redis_sidecar::model::peers::PeersSeen;
+use redis_sidecar::model::reason::ReasonCode;
 use redis_sidecar::model::time::{Moment, WallTime};
 use redis_sidecar::observe::own_redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -310,6 +311,10 @@ fn claim(agent: &Agent) -> PeerClaim {
         pod: policy.me.to_string(),
         node_id: decision.and_then(|decision| decision.view.node_id),
         stopping: decision.is_some_and(|decision| decision.view.stopping),
+        doubled: decision.is_some_and(|decision| {
+            let mut reasons = decision.reasons.iter();
+            reasons.any(|reason| reason.code == ReasonCode::DuplicateNodeId)
+        }),
         stage: Some(decision.map(|decision| decision.stage).unwrap_or_default()),
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),

@@ -2,6 +2,9 @@
 
 use super::dns::Trouble;
 use super::history::list;
+use super::process_faults::{
+    agent_lags, agents_restart, clock_jumps, freeze_agent, freeze_redis, redis_restarts,
+};
 use super::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -106,36 +109,12 @@ pub(crate) fn some_pods(world: &mut World) -> Vec<usize> {
     pods
 }
 
-fn pod(world: &mut World) -> usize {
+pub(crate) fn any_pod(world: &mut World) -> usize {
     world.rng.usize(0..world.pods.len())
 }
 
 fn names(world: &World, pods: &[usize]) -> String {
     list(pods.iter().map(|pod| world.pod_name(*pod)))
-}
-
-fn redis_restarts(world: &mut World) {
-    for pod in some_pods(world) {
-        if world.pods[pod].node.is_none() {
-            continue;
-        }
-        world.tell(|world| format!("* Redis of {} crashes", world.pod_name(pod)));
-        world.kill_redis(pod);
-        let ms = world.rng.i64(50..4000);
-        world.pods[pod].loads_for = world.rng.i64(0..1500);
-        let start = world.pods[pod].starts;
-        world.after(ms, Event::Redis(pod, start));
-    }
-}
-
-fn agents_restart(world: &mut World) {
-    for pod in some_pods(world) {
-        world.tell(|world| format!("* the agent of {} crashes", world.pod_name(pod)));
-        world.pods[pod].agent = None;
-        let ms = world.rng.i64(20..3000);
-        let start = world.pods[pod].agent_starts;
-        world.after(ms, Event::AgentStart(pod, start));
-    }
 }
 
 /// Ends a pod: both processes, and its address.
@@ -238,25 +217,6 @@ fn deal(world: &mut World) {
     give_round(world, &pods);
 }
 
-fn freeze_redis(world: &mut World) {
-    let pod = pod(world);
-    let ms = world.rng.i64(200..8000);
-    world.tell(|world| format!("* Redis of {} is stopped for {ms} ms", world.pod_name(pod)));
-    world.pods[pod].redis_frozen_until = world.now + ms;
-}
-
-fn freeze_agent(world: &mut World) {
-    let pod = pod(world);
-    let ms = world.rng.i64(200..8000);
-    world.tell(|world| {
-        format!(
-            "* the agent of {} is stopped for {ms} ms",
-            world.pod_name(pod)
-        )
-    });
-    world.pods[pod].agent_frozen_until = world.now + ms;
-}
-
 /// Cuts a few pods off from the others, both ways or one way.
 fn partition(world: &mut World) {
     let away = some_pods(world);
@@ -328,39 +288,14 @@ fn lose_answers(world: &mut World) {
     world.after(ms, Event::Undo(Undo::AnswersLost));
 }
 
-fn clock_jumps(world: &mut World) {
-    let pod = pod(world);
-    let ms = world.rng.i64(-20_000..20_000);
-    world.tell(|world| {
-        format!(
-            "* the wall clock of {} jumps by {ms} ms",
-            world.pod_name(pod)
-        )
-    });
-    world.pods[pod].clock_offset += ms;
-}
-
-fn agent_lags(world: &mut World) {
-    let pod = pod(world);
-    let (lag, ms) = (world.rng.i64(100..2500), world.rng.i64(2000..15_000));
-    world.tell(|world| {
-        format!(
-            "* the agent of {} gets slow ({lag} ms)",
-            world.pod_name(pod)
-        )
-    });
-    world.pods[pod].agent_lag = lag;
-    world.after(ms, Event::Undo(Undo::Lag(pod)));
-}
-
 fn pod_stays_down(world: &mut World) {
-    let pod = pod(world);
+    let pod = any_pod(world);
     world.tell(|world| format!("* {} ends and stays away", world.pod_name(pod)));
     end_pod(world, pod);
 }
 
 pub(crate) fn lose_volume(world: &mut World) {
-    let pod = pod(world);
+    let pod = any_pod(world);
     world.tell(|world| format!("* {} loses its volume", world.pod_name(pod)));
     let ip = world.pods[pod].ip.filter(|_| world.rng.bool());
     end_pod(world, pod);
@@ -391,7 +326,7 @@ fn lose_all_volumes_but_the_last(world: &mut World) {
 }
 
 fn lose_nodes_conf(world: &mut World) {
-    let pod = pod(world);
+    let pod = any_pod(world);
     world.tell(|world| {
         format!(
             "* {} loses its nodes.conf, not its data",
@@ -412,7 +347,7 @@ fn lose_nodes_conf(world: &mut World) {
 }
 
 fn clone_volume(world: &mut World) {
-    let (from, to) = (pod(world), pod(world));
+    let (from, to) = (any_pod(world), any_pod(world));
     let same = world.pods[from].cluster == world.pods[to].cluster;
     if from == to || !same || world.pods[from].node.is_none() {
         return;
@@ -434,7 +369,7 @@ fn clone_volume(world: &mut World) {
 
 /// A person's `CLUSTER MEET` with a node of the other cluster.
 fn merge_by_hand(world: &mut World) {
-    let (a, b) = (pod(world), pod(world));
+    let (a, b) = (any_pod(world), any_pod(world));
     let (Some(ip), true) = (
         world.pods[b].ip,
         world.pods[a].cluster != world.pods[b].cluster,
@@ -456,7 +391,7 @@ pub(crate) fn snatch(world: &mut World, ip: IpAddr) {
     let Some(target) = world.occupant(ip) else {
         return;
     };
-    let other = pod(world);
+    let other = any_pod(world);
     if other == target {
         return;
     }

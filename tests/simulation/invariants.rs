@@ -4,6 +4,7 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
+use super::known::{self, Known};
 use super::owners::{note_owners, one_owner_a_slot};
 use super::stops;
 use super::world::{Pod, World};
@@ -47,10 +48,9 @@ pub(crate) struct Judge {
     /// Pods that the kubelet has announced a stop to, since when.
     pub(crate) to_be_stopped: BTreeMap<usize, i64>,
     pub(crate) handoffs: u64,
-    /// Shards whose nodes replicate each other at the end.
-    pub(crate) rings: u64,
-    /// Shards whose last data was dropped for an empty master's.
-    pub(crate) emptied: u64,
+    pub(crate) known: Known,
+    /// When agents crashed or were stopped.
+    pub(crate) agent_stops: Vec<(usize, i64)>,
     pub(crate) writes: u64,
     pub(crate) last_write: String,
     tenancies: Vec<Tenancy>,
@@ -85,6 +85,13 @@ struct Tenancy {
 }
 
 impl Judge {
+    /// When this pod's agents ordered the latest MEETs with this address.
+    pub(crate) fn met_lately(&self, pod: usize, ip: IpAddr) -> impl Iterator<Item = i64> {
+        let met = self.met.iter();
+        let met = met.filter(move |((of, _, there), _)| (*of, *there) == (pod, ip));
+        met.flat_map(|(_, times)| times.iter().copied())
+    }
+
     pub(crate) fn booted(&mut self, now: i64, pod: usize, p: &Pod) {
         let (Some(node), Some(ip)) = (&p.node, p.ip) else {
             return;
@@ -192,10 +199,15 @@ fn invariant_no_merge(world: &mut World) {
             Some(id) => {
                 let now = world.now;
                 world.judge.foreign_since.entry(pod).or_insert(now);
-                found = Some(format!(
+                let what = format!(
                     "a merge: {id} of another cluster is in the table of {}",
                     world.pod_name(pod)
-                ));
+                );
+                let planted = world.judge.merge_planted;
+                if !planted && known::slipped_in(world, pod, &id) {
+                    world.judge.known.slipped = 1;
+                }
+                found = Some(what);
             }
             None => {
                 world.judge.foreign_since.remove(&pod);

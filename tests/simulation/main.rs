@@ -17,8 +17,10 @@ mod faults;
 mod ghosts;
 mod history;
 mod invariants;
+mod known;
 mod network;
 mod owners;
+mod process_faults;
 mod queue;
 mod restored;
 mod stops;
@@ -67,8 +69,7 @@ struct Totals {
     writes: u64,
     lost: u64,
     handoffs: u64,
-    rings: u64,
-    emptied: u64,
+    known: known::Known,
     bad: BTreeSet<u64>,
 }
 
@@ -98,8 +99,7 @@ fn fresh_seeds() {
         totals.writes += outcome.writes;
         totals.lost += u64::from(outcome.lost_by_redis);
         totals.handoffs += outcome.handoffs;
-        totals.rings += outcome.rings;
-        totals.emptied += outcome.emptied;
+        totals.known += outcome.known;
         if let Err(what) = outcome.result {
             println!("seed {seed}: {what}");
             totals.bad.insert(seed);
@@ -112,8 +112,9 @@ fn fresh_seeds() {
         }
     });
     let totals = totals.into_inner().unwrap();
+    let known = totals.known;
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other and {} without data; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data and {} lost masters that own slots; {} merges as an agent was stopped right after its MEET; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
@@ -121,8 +122,10 @@ fn fresh_seeds() {
         totals.writes,
         totals.handoffs,
         totals.lost,
-        totals.rings,
-        totals.emptied,
+        known.rings,
+        known.emptied,
+        known.dead_owners,
+        known.slipped,
         totals.bad.len()
     );
     if let Some(seed) = totals.bad.first() {

@@ -78,34 +78,6 @@ fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<
     }
 }
 
-/// Whether two nodes replicate each other, so that nobody owns their slots, and both agents say so.
-pub(crate) fn in_a_ring(world: &World) -> bool {
-    let master = |p: &Pod| p.node.as_ref().and_then(|node| node.me().master);
-    let says_so = |p: &Pod| {
-        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
-        reasons.any(|reason| reason.code == ReasonCode::SlotsUncovered)
-    };
-    world.pods.iter().any(|p| {
-        let id = p.node.as_ref().map(|node| node.id);
-        let mut others = world.pods.iter();
-        let other = others.find(|q| q.node.as_ref().map(|node| node.id) == master(p));
-        id.is_some() && other.is_some_and(|q| master(q) == id && says_so(p) && says_so(q))
-    })
-}
-
-/// Whether a replica copied its reborn master's emptiness before anybody could prevent it, or had no
-/// data before, and its agent, which was not there, cannot know: it takes nobody's place, and says so.
-pub(crate) fn emptied(world: &World) -> bool {
-    world.pods.iter().any(|p| {
-        let node = p.node.as_ref();
-        let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
-        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
-        bare && reasons.any(|reason| reason.message.contains("a person must decide"))
-    })
-}
-
 /// When all faults are over, each of two nodes with one ID says so (S10).
 pub(crate) fn unreported(world: &World) -> Option<String> {
     let id_of = |p: &Pod| p.node.as_ref().map(|node| node.id);

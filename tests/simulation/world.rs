@@ -160,6 +160,14 @@ impl World {
         EPOCH_MS + self.now + self.pods[pod].clock_offset
     }
 
+    /// Loading takes as long as it does, whatever the clock says.
+    pub(crate) fn clock_jumps(&mut self, pod: usize, ms: i64) {
+        self.pods[pod].clock_offset += ms;
+        if let Some(node) = &mut self.pods[pod].node {
+            node.loading_until += ms;
+        }
+    }
+
     pub(crate) fn at(&mut self, at: i64, event: Event) {
         self.order += 1;
         let order = self.order;

@@ -1,0 +1,122 @@
+//! What no agent can prevent or cure, each known and told in docs/SAFETY.md: it is counted, and fails no
+//! history. Everything else does.
+
+use super::world::{Pod, World};
+use redis_sidecar::model::identity::NodeId;
+use redis_sidecar::model::reason::ReasonCode;
+use std::collections::BTreeMap;
+
+/// An agent that is stopped so soon after its MEET may not have seen yet that its target is gone.
+const UNWATCHED_MS: i64 = 500;
+
+/// How often each was found.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Known {
+    /// Shards whose nodes replicate each other at the end (S7).
+    pub(crate) rings: u64,
+    /// Shards whose last data was dropped for an empty master's (S7).
+    pub(crate) emptied: u64,
+    /// Nodes that hold a lost master for the owner of its slots for ever (S6).
+    pub(crate) dead_owners: u64,
+    /// Merges after an agent was stopped right after its MEET (S1).
+    pub(crate) slipped: u64,
+}
+
+impl std::ops::AddAssign for Known {
+    fn add_assign(&mut self, more: Known) {
+        self.rings += more.rings;
+        self.emptied += more.emptied;
+        self.dead_owners += more.dead_owners;
+        self.slipped += more.slipped;
+    }
+}
+
+/// Whether what is not whole will stay so until a person comes, and says so.
+pub(crate) fn needs_a_person(world: &mut World) -> bool {
+    let known = &mut Known::default();
+    let what = if in_a_ring(world) {
+        known.rings = 1;
+        "the nodes of a shard replicate each other"
+    } else if emptied(world) {
+        known.emptied = 1;
+        "a shard was emptied, and its agents say so"
+    } else if a_dead_owner(world) {
+        known.dead_owners = 1;
+        "a node holds a lost master for an owner of slots, and its agent says so"
+    } else {
+        return false;
+    };
+    world.judge.known += *known;
+    world.tell(|_| format!("= {what}"));
+    true
+}
+
+/// Whether two nodes replicate each other, so that nobody owns their slots, and both agents say so.
+fn in_a_ring(world: &World) -> bool {
+    let master = |p: &Pod| p.node.as_ref().and_then(|node| node.me().master);
+    world.pods.iter().any(|p| {
+        let id = p.node.as_ref().map(|node| node.id);
+        let mut others = world.pods.iter();
+        let other = others.find(|q| q.node.as_ref().map(|node| node.id) == master(p));
+        id.is_some()
+            && other.is_some_and(|q| master(q) == id && says_uncovered(p) && says_uncovered(q))
+    })
+}
+
+fn says_uncovered(p: &Pod) -> bool {
+    let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+    let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+    reasons.any(|reason| reason.code == ReasonCode::SlotsUncovered)
+}
+
+/// Whether a replica copied its reborn master's emptiness before anybody could prevent it, or had no
+/// data before, and its agent, which was not there, cannot know: it takes nobody's place, and says so.
+fn emptied(world: &World) -> bool {
+    world.pods.iter().any(|p| {
+        let node = p.node.as_ref();
+        let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
+        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+        bare && reasons.any(|reason| reason.message.contains("a person must decide"))
+    })
+}
+
+/// Whether a node holds one that does not exist any more for the owner of slots, by an epoch that the
+/// true owner has not: an impostor at its address had that one (`clusterProcessPacket` notes the epoch
+/// of whoever answers before it looks at the ID).
+fn a_dead_owner(world: &World) -> bool {
+    let nodes = || world.pods.iter().filter_map(|p| p.node.as_ref());
+    let lives: BTreeMap<NodeId, u64> = nodes().map(|node| (node.id, node.me().epoch)).collect();
+    let highest = |segs: u32| {
+        let owners = nodes().filter(|node| !node.me().replica && node.me().segs & segs != 0);
+        owners.map(|node| node.me().epoch).max()
+    };
+    world.pods.iter().any(|p| {
+        let mut recs = p.node.iter().flat_map(|node| node.recs.values());
+        recs.any(|rec| {
+            let dead = !lives.contains_key(&rec.id) && rec.segs != 0;
+            dead && highest(rec.segs).is_some_and(|epoch| rec.epoch >= epoch)
+        }) && says_uncovered(p)
+    })
+}
+
+/// An agent stops, for a while or for ever.
+pub(crate) fn agent_stops(world: &mut World, pod: usize) {
+    let now = world.now;
+    world.judge.agent_stops.push((pod, now));
+}
+
+/// Whether a foreign node came into this pod's table by a MEET of its agent that was armed for another
+/// one, and nobody watched.
+pub(crate) fn slipped_in(world: &World, pod: usize, id: &NodeId) -> bool {
+    let rec = world.pods[pod].node.as_ref();
+    let Some(ip) = rec.and_then(|node| node.recs.get(id)?.ip) else {
+        return false;
+    };
+    let judge = &world.judge;
+    let mut stops = judge.agent_stops.iter().filter(|(of, _)| *of == pod);
+    stops.any(|(_, stopped)| {
+        let before = *stopped - UNWATCHED_MS..=*stopped;
+        judge.met_lately(pod, ip).any(|at| before.contains(&at))
+    })
+}
