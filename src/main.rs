@@ -66,16 +66,32 @@ fn refuse(stop: &Stop) -> ExitCode {
     ExitCode::from(stop.exit_code())
 }
 
-/// Needs no port, and no Redis; the same settings as the agent's.
+/// The same settings as the agent's, and no Redis. It answers HTTP meanwhile, as the others can only do
+/// what it waits for when they hear that this volume is blank; it does its work without, if the port
+/// is taken.
 async fn init(config: Config) -> Result<(), String> {
     tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(), "init");
-    let (publisher, _status) = watch::channel(Arc::new(Status::starting(&config)));
+    let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
+    let (heartbeat, counters) = (Heartbeat::new(), Counters::new());
+    let state = AppState {
+        status,
+        heartbeat: heartbeat.clone(),
+        counters: counters.clone(),
+    };
     let outlets = Outlets {
         publisher,
-        heartbeat: Heartbeat::new(),
-        counters: Counters::new(),
+        heartbeat,
+        counters,
         desk: Desk::new(),
     };
+    match server::bind(config.http_addr).await {
+        Ok(listener) => {
+            let router = http::router(state);
+            let never = std::future::pending();
+            tokio::spawn(server::serve(listener, router, server::LIMITS, never));
+        }
+        Err(error) => tracing::warn!(%error, "init cannot be asked"),
+    }
     let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;
     let stopping =
         shutdown::on_signal().map_err(|error| format!("cannot take signals: {error}"))?;

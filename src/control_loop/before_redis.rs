@@ -1,5 +1,5 @@
 //! `redis-sidecar init`: the same rounds before Redis starts, until nothing in its nodes.conf speaks
-//! against a start. Nothing is published, and Redis is not there to be written to.
+//! against a start. Redis is not there to be written to.
 
 use super::ControlLoop;
 use crate::model::decision::Start;
@@ -21,6 +21,7 @@ impl ControlLoop {
         let mut held = None;
         let mut logged = Start::May;
         loop {
+            self.outlets.heartbeat.beat();
             let pause = self.round(false).await;
             let now = self.now();
             let late = now.0 >= u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);

@@ -8,6 +8,7 @@ use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{OwnFacts, OwnRedis, Silence, Stage};
 use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
+use std::fmt::Write as _;
 
 /// Adds the findings that no earlier rule has made.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
@@ -157,7 +158,16 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
         plan.block_on(ReasonCode::ReplicaSyncing, message, &blames);
     } else if !replica.link_up {
         let (host, port) = (&replica.master_host, replica.master_port);
-        let message = format!("the replication link to {name} ({host} port {port}) is down");
+        let mut message = format!("the replication link to {name} ({host} port {port}) is down");
+        // Redis mends that when it next hears of a change of slots ("I'm a sub-replica!", not in 6.0).
+        let above = master.and_then(|id| own.table.get(id)?.master);
+        if let Some(above) = above {
+            let _ = write!(
+                message,
+                ", and {name} is itself a replica, of {}; CLUSTER REPLICATE {above} here makes it right",
+                scene.name_of(&above)
+            );
+        }
         plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
     }
     let lag = lag_bytes(own, master, replica);

@@ -27,6 +27,9 @@ const PROVED_FOR: Duration = Duration::from_millis(500);
 const REDIS_ELECTS: Duration = Duration::from_secs(10);
 /// A sibling that does not answer is waited for.
 const SIBLINGS: Duration = Duration::from_secs(5);
+/// After so long without being elected a person is told. The masters refuse their votes for ever if they
+/// note a newer epoch for the lost node than this replica does (SAFETY.md, S6).
+const IN_VAIN: Duration = Duration::from_secs(30);
 /// Between two looks at the proof.
 const UNBROKEN: Duration = Duration::from_millis(1500);
 /// A replica that held no keys for so long before the loss has lost nothing since.
@@ -87,6 +90,17 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     let best = best_of_siblings(scene, plan, own, now - since >= SIBLINGS);
     if now - since < wait || !majority || !best {
         return;
+    }
+    if now - since >= wait + IN_VAIN {
+        plan.warn(
+            ReasonCode::SlotsUncovered,
+            format!(
+                "{name} lost its volume, and this replica, which has the most of the data, has asked the \
+                 masters for {} s in vain to be elected in its place: a person may order CLUSTER FAILOVER \
+                 TAKEOVER here",
+                (now - since).as_secs()
+            ),
+        );
     }
     let evidence = format!(
         "{name} has lost its volume, {} answers nowhere, a majority of the \

@@ -102,6 +102,36 @@ async fn an_empty_master_is_held_back_until_its_replica_is_elected() -> Result<(
     bed.finish().await
 }
 
+/// With the init container alone it is that one which says that the volume is blank, and waits.
+#[tokio::test]
+async fn init_tells_the_others_what_it_waits_for() -> Result<()> {
+    let bed = impatient("init-tells").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("kept", 300).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    let pod = bed.pod(1)?;
+    pod.wipe_volume().await?;
+    let init = pod.start_init().await?;
+    bed.publish(&pod);
+    wait::until(LONG, "init says that the volume is blank", async || {
+        let said = role(&pod).await?;
+        ensure!(said["blank"] == true && said["role"] == "none", "{said}");
+        Ok(())
+    })
+    .await?;
+    let status = init.ended(LONG * 2).await?;
+    ensure!(status.success(), "{status}: {:?}", init.tail(5));
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "it ended too early: {four}");
+    pod.start().await?;
+    bed.whole(2 * LONG).await?;
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
 /// OrderedReady: a pod is created when the one before is ready.
 #[tokio::test]
 async fn one_pod_after_another_comes_through() -> Result<()> {

@@ -11,6 +11,7 @@ use redis_sidecar::model::asked::{Asked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
 use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
+use redis_sidecar::model::kept_conf::ConfLock;
 use redis_sidecar::model::observation::{
     NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
     Silence, Volume,
@@ -33,7 +34,7 @@ const REFUSALS_KEPT_MS: i64 = 15_000;
 pub(crate) struct Agent {
     pub(crate) policy: Policy,
     memory: Memory,
-    started: i64,
+    pub(crate) started: i64,
     /// Counts its steps; an event for another step is out of date.
     step: u64,
     phase: Phase,
@@ -180,7 +181,10 @@ fn look(world: &mut World, pod: usize) {
         last: world.pods[pod].disk.stood.clone(),
         ..HistorySeen::default()
     };
-    let kept = world.pods[pod].disk.kept();
+    let mut kept = world.pods[pod].disk.kept();
+    if world.is_init(pod) {
+        kept.lock = ConfLock::Free;
+    }
     let fresh = world.zones[zone].answer();
     let Some(agent) = &mut world.pods[pod].agent else {
         return;
@@ -372,7 +376,7 @@ fn act(world: &mut World, pod: usize, mut actions: VecDeque<Planned>) {
             i64::try_from(pause.as_millis()).unwrap_or(1000)
         });
         go_on(world, pod, Phase::Waits, ms);
-        return;
+        return super::gate::look(world, pod);
     };
     let late = planned.not_after.is_some_and(|last| now > last);
     let answered = late || carry_out(world, pod, &planned);

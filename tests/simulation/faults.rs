@@ -26,11 +26,7 @@ pub(crate) enum Undo {
 
 pub(crate) fn undo(world: &mut World, undo: &Undo) {
     match undo {
-        Undo::Unblock(pairs) => {
-            for pair in pairs {
-                world.blocked.remove(pair);
-            }
-        }
+        Undo::Unblock(pairs) => world.unblock(pairs),
         Undo::Dns(zone) => world.zones[*zone].trouble(Trouble::None, world.now),
         Undo::AnswersLost => world.answers_lost = false,
         Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
@@ -144,10 +140,7 @@ fn start_pod_with_redis_after(world: &mut World, pod: usize, ip: IpAddr, redis_m
     world.released.remove(&ip);
     world.pods[pod].ip = Some(ip);
     world.pods[pod].loads_for = world.rng.i64(0..800);
-    let (start, agent_start) = (world.pods[pod].starts, world.pods[pod].agent_starts);
-    world.after(redis_ms, Event::Redis(pod, start));
-    let ms = world.rng.i64(10..1500);
-    world.after(ms, Event::AgentStart(pod, agent_start));
+    super::gate::start_containers(world, pod, redis_ms);
     let ms = world.rng.i64(0..4000);
     world.after(ms, Event::Published(pod));
 }
@@ -412,7 +405,8 @@ pub(crate) fn snatch(world: &mut World, ip: IpAddr) {
 pub(crate) fn heal(world: &mut World) {
     world.tell(|_| "= all faults end".to_owned());
     world.snatch_next = false;
-    world.blocked.clear();
+    let pairs: Vec<(usize, usize)> = world.blocked.iter().copied().collect();
+    world.unblock(&pairs);
     world.answers_lost = false;
     for zone in &mut world.zones {
         zone.trouble(Trouble::None, world.now);

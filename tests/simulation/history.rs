@@ -3,6 +3,7 @@
 use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
+use super::gate::Gate;
 use super::known::{Known, needs_a_person};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
@@ -55,6 +56,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         clusters: 1 + rng.usize(0..2),
         node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
         inotify: rng.u8(0..4) > 0,
+        gate: [Gate::None, Gate::None, Gate::Init, Gate::Sidecar][(seed / 8 % 4) as usize],
         own_passwords: rng.bool(),
         few: if seed % 4 == 3 { 2 } else { FEW },
     };

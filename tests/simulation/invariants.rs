@@ -413,7 +413,7 @@ fn s9_foreign(world: &World, pod: usize, action: &Action) -> Option<String> {
             let rec = node.recs.get(&n.id);
             rec.is_some_and(|rec| rec.ip == p.ip && rec.link.is_some())
         });
-        p.cluster != own && there && quiet(p) && world.reaches(pod, other)
+        p.cluster != own && there && quiet(p) && world.has_reached(pod, other)
     });
     let long = world.now - since > FOUND_OUT_MS && quiet(&world.pods[pod]);
     let restores = matches!(action, Action::RestoreNodeTimeout(_));
@@ -443,7 +443,7 @@ fn s10_doubled(world: &World, pod: usize, action: &Action) -> Option<String> {
     let asked = [here.pod, twin.pod].iter().all(|other| {
         let p = &world.pods[*other];
         let answers = p.agent.as_ref().is_some_and(|agent| agent.rounds > 20);
-        answers && world.reaches(pod, *other) && p.redis_frozen_until + RECENTLY_MS < world.now
+        answers && world.has_reached(pod, *other) && p.redis_frozen_until + RECENTLY_MS < world.now
     });
     let long = world.now - since > FOUND_OUT_MS;
     (asked && long).then(|| format!("S10: {} answers twice", here.id))

@@ -18,6 +18,8 @@ pub(crate) struct Known {
     pub(crate) emptied: u64,
     /// Nodes that hold a lost master for the owner of its slots for ever (S6).
     pub(crate) dead_owners: u64,
+    /// Replicas of a replica whose link is down (S5).
+    pub(crate) sub_replicas: u64,
     /// Merges after an agent was stopped right after its MEET (S1).
     pub(crate) slipped: u64,
 }
@@ -27,6 +29,7 @@ impl std::ops::AddAssign for Known {
         self.rings += more.rings;
         self.emptied += more.emptied;
         self.dead_owners += more.dead_owners;
+        self.sub_replicas += more.sub_replicas;
         self.slipped += more.slipped;
     }
 }
@@ -43,6 +46,9 @@ pub(crate) fn needs_a_person(world: &mut World) -> bool {
     } else if a_dead_owner(world) {
         known.dead_owners = 1;
         "a node holds a lost master for an owner of slots, and its agent says so"
+    } else if world.pods.iter().any(|p| says(p, "is itself a replica")) {
+        known.sub_replicas = 1;
+        "a replica's master has become a replica, and the link is down, as its agent says"
     } else {
         return false;
     };
@@ -75,10 +81,14 @@ fn emptied(world: &World) -> bool {
     world.pods.iter().any(|p| {
         let node = p.node.as_ref();
         let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
-        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
-        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
-        bare && reasons.any(|reason| reason.message.contains("a person must decide"))
+        bare && says(p, "a person must decide")
     })
+}
+
+fn says(p: &Pod, words: &str) -> bool {
+    let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+    let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+    reasons.any(|reason| reason.message.contains(words))
 }
 
 /// Whether a node holds one that does not exist any more for the owner of slots, by an epoch that the
@@ -91,13 +101,19 @@ fn a_dead_owner(world: &World) -> bool {
         let owners = nodes().filter(|node| !node.me().replica && node.me().segs & segs != 0);
         owners.map(|node| node.me().epoch).max()
     };
+    let dead = || {
+        let recs = nodes().flat_map(|node| node.recs.values());
+        recs.filter(|rec| !lives.contains_key(&rec.id) && rec.segs != 0)
+    };
+    // Then the replica is not elected: who holds a newer epoch refuses it the vote.
+    let differ = dead().any(|rec| dead().any(|same| same.id == rec.id && same.epoch != rec.epoch));
     world.pods.iter().any(|p| {
         let mut recs = p.node.iter().flat_map(|node| node.recs.values());
         recs.any(|rec| {
             let dead = !lives.contains_key(&rec.id) && rec.segs != 0;
             dead && highest(rec.segs).is_some_and(|epoch| rec.epoch >= epoch)
         }) && says_uncovered(p)
-    })
+    }) || (differ && world.pods.iter().any(|p| says(p, "in vain to be elected")))
 }
 
 /// An agent stops, for a while or for ever.

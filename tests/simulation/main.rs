@@ -14,6 +14,7 @@ mod contract;
 mod dns;
 mod fake;
 mod faults;
+mod gate;
 mod ghosts;
 mod history;
 mod invariants;
@@ -114,7 +115,7 @@ fn fresh_seeds() {
     let totals = totals.into_inner().unwrap();
     let known = totals.known;
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data and {} lost masters that own slots; {} merges as an agent was stopped right after its MEET; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
@@ -125,6 +126,7 @@ fn fresh_seeds() {
         known.rings,
         known.emptied,
         known.dead_owners,
+        known.sub_replicas,
         known.slipped,
         totals.bad.len()
     );

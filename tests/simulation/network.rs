@@ -6,9 +6,26 @@ use super::world::{Ends, Event, World};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// Between two rounds, and for the questions of one.
+const ROUND_MS: i64 = 1500;
+
 impl World {
     pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
         from == to || !(self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from)))
+    }
+
+    /// The same, for so long that a round of this pod's agent has seen it.
+    pub(crate) fn has_reached(&self, from: usize, to: usize) -> bool {
+        let since = self.now - ROUND_MS - self.pods[from].agent_lag;
+        let parted = |pair| self.unblocked.get(&pair).is_some_and(|at| *at > since);
+        self.reaches(from, to) && !parted((from, to)) && !parted((to, from))
+    }
+
+    pub(crate) fn unblock(&mut self, pairs: &[(usize, usize)]) {
+        for pair in pairs {
+            self.blocked.remove(pair);
+            self.unblocked.insert(*pair, self.now);
+        }
     }
 
     /// Whether a question is answered, which goes to another port than the bus.

@@ -19,7 +19,8 @@ pub(crate) fn s8_restore(world: &World, pod: usize, conf: &NodesConf) -> Option<
         if other == pod {
             return Some("S8: its Redis runs".to_owned());
         }
-        let answers = world.reaches(pod, other) && p.redis_frozen_until + RECENTLY_MS < world.now;
+        let answers =
+            world.has_reached(pod, other) && p.redis_frozen_until + RECENTLY_MS < world.now;
         let zone = &world.zones[world.pods[pod].cluster];
         let named = zone.named_for(p.ordinal, RECENTLY_MS, world.now);
         if node.id == me.id && p.cluster == world.pods[pod].cluster && answers && named {

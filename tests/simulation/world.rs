@@ -8,6 +8,7 @@ use super::dns::Zone;
 use super::fake::replication::Source;
 use super::fake::volume::{Disk, Settings};
 use super::fake::{Env, Keys, LinkId, LinkState, Node, Process};
+use super::gate::{Gate, Held};
 use super::invariants::Judge;
 use super::queue::Due;
 pub(crate) use super::queue::Event;
@@ -42,6 +43,7 @@ pub(crate) struct Pod {
     /// Upper bound of what the agent's steps take, in milliseconds.
     pub(crate) agent_lag: i64,
     pub(crate) loads_for: i64,
+    pub(crate) held: Held,
 }
 
 /// What a history's clusters look like.
@@ -53,6 +55,7 @@ pub(crate) struct Layout {
     pub(crate) clusters: usize,
     pub(crate) node_timeout: i64,
     pub(crate) inotify: bool,
+    pub(crate) gate: Gate,
     /// Replication to another cluster is refused (a `masterauth` of its own).
     pub(crate) own_passwords: bool,
     /// As in the agents' policy.
@@ -67,6 +70,8 @@ pub(crate) struct World {
     pub(crate) zones: Vec<Zone>,
     /// Pairs of pods of which the first does not reach the second.
     pub(crate) blocked: BTreeSet<(usize, usize)>,
+    /// And when each that was blocked was last freed.
+    pub(crate) unblocked: BTreeMap<(usize, usize), i64>,
     /// What is blocked is the cluster bus alone.
     pub(crate) bus_alone: bool,
     pub(crate) answers_lost: bool,
@@ -109,6 +114,7 @@ impl World {
                 agent_frozen_until: 0,
                 agent_lag: 3,
                 loads_for: 0,
+                held: Held::No,
             })
         });
         World {
@@ -117,6 +123,7 @@ impl World {
             pods: pods.collect(),
             zones: (0..layout.clusters).map(|_| Zone::default()).collect(),
             blocked: BTreeSet::new(),
+            unblocked: BTreeMap::new(),
             bus_alone: false,
             answers_lost: false,
             snatch_next: false,

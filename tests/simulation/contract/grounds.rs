@@ -3,6 +3,7 @@
 use super::super::fake::PORT;
 use super::super::fake::text::ranges;
 use super::super::fake::volume::Disk;
+use super::super::gate::{Gate, Held};
 use super::super::world::{Layout, Pod, World};
 use super::tables::{Answers, Names, SHARES, Tables};
 use super::{Script, Step};
@@ -66,6 +67,7 @@ impl Fake {
             clusters: 1,
             node_timeout: script.node_timeout,
             inotify: false,
+            gate: Gate::None,
             own_passwords: false,
             few: 0,
         };
@@ -170,6 +172,7 @@ fn empty_pod(ip: Option<IpAddr>) -> Pod {
         agent_frozen_until: 0,
         agent_lag: 3,
         loads_for: 0,
+        held: Held::No,
     }
 }
 

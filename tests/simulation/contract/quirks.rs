@@ -60,6 +60,11 @@ static QUIRKS: &[Quirk] = &[
         change: Change::NotPlayed("a volume is lost"),
     },
     Quirk {
+        _why: "the same",
+        applies: from_valkey_9,
+        change: Change::NotPlayed("a lost master is replaced by force"),
+    },
+    Quirk {
         _why: "the same, and without a replica the slots stay uncovered",
         applies: from_valkey_9,
         change: Change::NotPlayed("nodes.conf is lost"),

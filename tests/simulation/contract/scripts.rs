@@ -376,7 +376,6 @@ fn losing() -> Vec<Script> {
                 Forget(2, "e"),
                 Forget(3, "e"),
                 Forget(5, "e"),
-                Forget(5, "e"),
                 Settle,
                 // It knows them all; to them it is a stranger, which they answer.
                 Start(4, 4),

@@ -83,7 +83,8 @@ impl Disk {
             copies: copies
                 .map(|(copy, _)| NodesFile::Read(copy.clone()))
                 .collect(),
-            data: if self.keys == 0 {
+            // With AOF on there is a file as soon as Redis has run.
+            data: if self.keys == 0 && self.conf.is_none() {
                 DataOnVolume::None
             } else {
                 DataOnVolume::Some
