@@ -40,6 +40,8 @@ mod killed;
 mod lifecycle;
 #[path = "faults/lost_volumes.rs"]
 mod lost_volumes;
+#[path = "faults/migration.rs"]
+mod migration;
 #[path = "faults/nodes_conf.rs"]
 mod nodes_conf;
 #[path = "faults/ordered.rs"]
