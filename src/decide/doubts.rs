@@ -5,6 +5,7 @@ use super::hold;
 use super::memory::Asking;
 use super::plan::Plan;
 use super::scene::{self, Peer, Scene};
+use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{PeerAnswer, Stage};
 use crate::model::peers::DnsAnswer;
@@ -102,12 +103,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             plan.ask(socket, ELSEWHERE);
         }
     }
-    // It may know nobody itself: `heal::introduce_again`.
-    let empty = |node: &&NodeEntry| node.flags.master() && node.slots.is_empty() && node.healthy();
     if scene.stage == Stage::Member {
-        for socket in table.others().filter(empty).filter_map(NodeEntry::socket) {
-            plan.ask(socket, ELSEWHERE);
-        }
+        wonder_who_knows_nobody(scene, plan, table);
     }
     let strangers = table
         .others()
@@ -117,6 +114,36 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         plan,
         strangers.filter_map(NodeEntry::socket).collect(),
     );
+}
+
+/// A master may know nobody itself (`heal::introduce_again`), and nothing in a table that has it shows
+/// that. One without slots is asked as long as it has none; who has formed a cluster asks those with slots,
+/// too, until each has once proved to be a member. Of many each asks two, as gossip does the rest.
+fn wonder_who_knows_nobody(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) {
+    let members = scene.peers.values().filter(|peer| {
+        peer.claim.stage == Some(Stage::Member) && table.get(&peer.facts.id).is_some()
+    });
+    let members: Vec<NodeId> = members.map(|peer| peer.facts.id).collect();
+    plan.memory_mut().confirmed.extend(members);
+    let masters = table
+        .others()
+        .filter(|node| node.flags.master() && node.healthy());
+    let (empty, owners): (Vec<&NodeEntry>, Vec<&NodeEntry>) =
+        masters.partition(|node| node.slots.is_empty());
+    let me = scene.me.map(|me| me.id);
+    let (before, after): (Vec<&NodeEntry>, Vec<&NodeEntry>) =
+        owners.into_iter().partition(|node| Some(node.id) < me);
+    let next = after.into_iter().chain(before);
+    let next = next.take(if scene.policy.many() { 2 } else { usize::MAX });
+    let unsure =
+        next.filter(|node| scene.memory.has_formed && !plan.memory().confirmed.contains(&node.id));
+    let asked: Vec<SocketAddr> = unsure
+        .chain(empty)
+        .filter_map(|node| node.socket())
+        .collect();
+    for socket in asked {
+        plan.ask(socket, ELSEWHERE);
+    }
 }
 
 /// A pod beyond the first shape that was away may have been taken for scaled in and forgotten (S6):

@@ -8,13 +8,14 @@ use super::plan::Plan;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::{OwnFacts, PeerAgent, PeerRedis, Stage};
+use crate::model::observation::{OwnFacts, PeerAgent, PeerFacts, PeerRedis, Stage};
 use crate::model::reason::ReasonCode;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A MEET stays armed for `cluster-node-timeout`, at least 1 s, and its handshake takes some 0.2 s.
 const MEET_GAP: Duration = Duration::from_millis(1200);
+const JUST_NOW: Duration = Duration::from_millis(300);
 const REPLICATE_GAP: Duration = Duration::from_secs(2);
 
 /// Meets known nodes at their present addresses (S1: an ID that is in the own table already) and
@@ -45,6 +46,9 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         }
         plan.hurry();
+        if just_met(scene, socket) {
+            continue;
+        }
         let evidence = format!(
             "{} answers there, and the table has it at {}",
             node.id,
@@ -88,7 +92,8 @@ fn become_known(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
 
 /// A new pod whose handshake was cut off may know nobody while this node's table has it: Redis answers
 /// the pings of strangers, so that it even seems to be in reach. Where there are more members, another
-/// one's gossip makes up for it; a lone master has to meet it once more.
+/// one's gossip makes up for it; a lone master has to meet it once more. The same goes for a pod that
+/// was killed while a cluster was being formed, before its nodes.conf had the others: it owns its slots.
 fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     for (socket, answer) in &scene.memory.answers {
         let PeerRedis::Up(facts) = &answer.redis else {
@@ -96,7 +101,7 @@ fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         };
         let here = |node: &&NodeEntry| node.id == facts.id && node.socket() == Some(*socket);
         let empty = facts.slots.is_empty() && facts.keys == 0 && facts.master.is_none();
-        let lonely = empty && facts.knows.is_empty();
+        let lonely = facts.knows.is_empty() && (empty || has_done_its_part(scene, own, facts));
         let foreign = verify(scene.policy, *socket, answer);
         if !lonely
             || scene.stage != Stage::Member
@@ -124,6 +129,15 @@ fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     }
 }
 
+/// Whether it owns, by the epoch that it was given, exactly what the own table says, and has not been a
+/// member yet. A former member that has lost its nodes.conf is none of this (S11).
+fn has_done_its_part(scene: &Scene<'_>, own: &OwnFacts, facts: &PeerFacts) -> bool {
+    let peer = scene.peer_with_id(&facts.id);
+    let forming = peer.is_some_and(|peer| peer.claim.stage == Some(Stage::Forming));
+    let as_told = |node: &NodeEntry| node.slots == facts.slots && node.epoch == facts.epoch;
+    forming && facts.epoch > 0 && own.table.get(&facts.id).is_some_and(as_told)
+}
+
 /// Whether all these places have been asked in this very round, silent ones included; otherwise
 /// they will be in the next one. An answer of an earlier round may be of a Redis that has been
 /// replaced since (S11), and the one place must not be left out when it has the same ID (S10).
@@ -149,6 +163,12 @@ fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
         };
         answered_id(answer).or(claimed) == Some(node.id)
     })
+}
+
+/// Whether another rule had this address met a moment ago, while the first cluster was formed (S12).
+fn just_met(scene: &Scene<'_>, socket: &SocketAddr) -> bool {
+    let met = scene.memory.met.get(socket);
+    met.is_some_and(|met| scene.seen.now - met.at < JUST_NOW)
 }
 
 fn where_it_was(node: &NodeEntry) -> String {
