@@ -119,6 +119,10 @@ fn check(
                 let OwnRedis::Up(own) = &seen.own else {
                     return Err(TestCaseError::fail("a write to a silent Redis"));
                 };
+                prop_assert!(
+                    !marker || !claim.doubled,
+                    "S10: {pod} says itself that its ID answers twice"
+                );
                 let blank = |facts: &PeerFacts| {
                     facts.slots.is_empty() && facts.keys == 0 && facts.master.is_none()
                 };
