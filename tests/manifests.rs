@@ -21,6 +21,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
+#[path = "manifests/components.rs"]
+mod components;
 #[path = "manifests/read.rs"]
 mod read;
 use read::*;
@@ -207,40 +209,6 @@ fn both_containers_hand_over_before_they_stop() {
         }
     }
     assert_eq!(whole, 2, "the base and the patch for others");
-}
-
-/// The component for a native sidecar does to the base what it says.
-#[test]
-fn a_native_sidecar_starts_first_and_holds_redis_back() {
-    let component = manifests().join("components/native-sidecar/kustomization.yaml");
-    let component: Kustomization =
-        serde_yaml_ng::from_str(&fs::read_to_string(component).unwrap()).unwrap();
-    let patch = component.patches[0].patch.as_ref().unwrap();
-    let patch: json_patch::Patch = serde_yaml_ng::from_str(patch).unwrap();
-    let base = documents()
-        .into_iter()
-        .find(|document| document.file == manifests().join("base/statefulset.yaml"));
-    let mut set = serde_json::to_value(base.unwrap().value).unwrap();
-    json_patch::patch(&mut set, &patch).unwrap();
-
-    let kept = as_kubernetes_reads_it(&serde_yaml_ng::to_value(&set).unwrap()).unwrap();
-    let written = serde_yaml_ng::to_value(&set).unwrap();
-    assert_eq!(fields_lost(&written, &kept), Vec::<String>::new());
-    let pod = &set["spec"]["template"]["spec"];
-    let names = |list: &serde_json::Value| -> Vec<String> {
-        let all = list.as_array().unwrap().iter();
-        all.map(|it| it["name"].as_str().unwrap().to_owned())
-            .collect()
-    };
-    assert_eq!(names(&pod["containers"]), ["redis"]);
-    assert_eq!(
-        names(&pod["initContainers"]),
-        ["install", "nodes-conf", SIDECAR]
-    );
-    let sidecar = &pod["initContainers"][2];
-    assert_eq!(sidecar["restartPolicy"], "Always");
-    assert_eq!(sidecar["startupProbe"]["httpGet"]["path"], "/startz");
-    assert_eq!(sidecar["startupProbe"]["httpGet"]["port"], "http");
 }
 
 /// What the hook runs.

@@ -77,7 +77,9 @@ fn become_known(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         let (id, socket) = (peer.facts.id, peer.socket);
         let known = own.table.others().find(|node| node.id == id);
         let settled = known.is_some_and(|node| node.socket() == Some(socket) && node.connected);
-        let member = peer.claim.stage == Some(Stage::Member) && !peer.facts.knows.is_empty();
+        // A lone master knows nobody once it has forgotten the others.
+        let knows = !peer.facts.knows.is_empty() || is_as_told(own, peer.facts);
+        let member = peer.claim.stage == Some(Stage::Member) && knows;
         let key = format!("introduce {id}");
         if !settled || !member || peer.facts.knows.contains(&me.id) || !plan.due(&key, MEET_GAP) {
             continue;
@@ -129,13 +131,20 @@ fn introduce_again(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     }
 }
 
-/// Whether it owns, by the epoch that it was given, exactly what the own table says, and has not been a
-/// member yet. A former member that has lost its nodes.conf is none of this (S11).
+/// Whether it is as the own table has it, and has not been a member yet: a former member that knows
+/// nobody has lost its nodes.conf (S11).
 fn has_done_its_part(scene: &Scene<'_>, own: &OwnFacts, facts: &PeerFacts) -> bool {
     let peer = scene.peer_with_id(&facts.id);
     let forming = peer.is_some_and(|peer| peer.claim.stage == Some(Stage::Forming));
-    let as_told = |node: &NodeEntry| node.slots == facts.slots && node.epoch == facts.epoch;
-    forming && facts.epoch > 0 && own.table.get(&facts.id).is_some_and(as_told)
+    forming && is_as_told(own, facts)
+}
+
+/// Whether it owns slots, and what the own table says, by the epoch that it was given: so its nodes.conf
+/// was not lost.
+fn is_as_told(own: &OwnFacts, facts: &PeerFacts) -> bool {
+    let same = |node: &NodeEntry| node.slots == facts.slots && node.epoch == facts.epoch;
+    let owner = !facts.slots.is_empty() && facts.epoch > 0;
+    owner && own.table.get(&facts.id).is_some_and(same)
 }
 
 /// Whether all these places have been asked in this very round, silent ones included; otherwise

@@ -7,11 +7,38 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodSpec, Probe, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_yaml_ng::Value;
+
+/// As much of the Prometheus operator's type as is used here; it is no part of Kubernetes.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ServiceMonitor {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: ServiceMonitorSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceMonitorSpec {
+    selector: LabelSelector,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    port: String,
+    path: String,
+    interval: String,
+}
 
 pub(crate) const SIDECAR: &str = "sidecar";
 
@@ -92,6 +119,8 @@ pub(crate) fn as_kubernetes_reads_it(value: &Value) -> Result<Value, String> {
         ("v1", "Service") => through::<Service>(value),
         ("apps/v1", "StatefulSet") => through::<StatefulSet>(value),
         ("policy/v1", "PodDisruptionBudget") => through::<PodDisruptionBudget>(value),
+        ("networking.k8s.io/v1", "NetworkPolicy") => through::<NetworkPolicy>(value),
+        ("monitoring.coreos.com/v1", "ServiceMonitor") => through::<ServiceMonitor>(value),
         (version, kind) => Err(format!("{version} {kind} is not in this test's list")),
     }
 }

@@ -151,6 +151,7 @@ impl World {
             ("of", id) => facts.master = Some(node_id(id)),
             ("owners", list) => facts.owners = ids(list),
             ("hears", list) => facts.hears = ids(list),
+            ("knows", "none") => facts.knows.clear(),
             ("knows", list) => facts.knows = ids(list),
             ("slots", "none") => facts.slots = SlotSet::default(),
             ("slots", list) => {
