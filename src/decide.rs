@@ -46,7 +46,7 @@ use scene::Scene;
 pub fn decide(policy: &Policy, memory: &Memory, seen: &Observation) -> (Memory, Decision) {
     let memory = memory.learn(policy, seen);
     let scene = Scene::new(policy, &memory, seen);
-    let mut plan = Plan::new(&memory, seen.now, policy.me.ordinal);
+    let mut plan = Plan::new(&memory, seen.now, policy);
 
     pause::rule(&scene, &mut plan);
     repair::rule(&scene, &mut plan);

@@ -2,7 +2,8 @@
 //! limit of every write is here (S12), and so is the one exception of readiness.
 
 use super::memory::{FRESH, Memory, Met};
-use super::scene::{Scene, answered_id};
+use super::policy::Policy;
+use super::scene::{Scene, acquaintance, answered_id};
 use crate::model::asked::{Answer, Answers, RequestId};
 use crate::model::decision::{Action, Decision, Planned, Start, View};
 use crate::model::history::Event;
@@ -37,6 +38,8 @@ struct Unproved;
 pub struct Plan {
     now: Moment,
     ordinal: u32,
+    /// How old what all answers rest on together may be when it is acted on.
+    acquaintance: Duration,
     memory: Memory,
     actions: Vec<Planned>,
     findings: Vec<Finding>,
@@ -62,10 +65,11 @@ struct Finding {
 
 impl Plan {
     /// An empty plan.
-    pub fn new(memory: &Memory, now: Moment, ordinal: u32) -> Plan {
+    pub fn new(memory: &Memory, now: Moment, policy: &Policy) -> Plan {
         Plan {
             now,
-            ordinal,
+            ordinal: policy.me.ordinal,
+            acquaintance: acquaintance(policy),
             memory: memory.clone(),
             actions: Vec::new(),
             findings: Vec::new(),
@@ -153,8 +157,14 @@ impl Plan {
             }
             Action::SetConfigEpoch(_) | Action::AddSlots { .. } => {
                 let oldest = answers.values().map(|answer| answer.at).min();
+                let lately = self.memory.verified.values().map(|(_, answer)| answer.at);
+                let counts = lately.filter(|at| self.now - *at <= self.acquaintance);
+                let until = [
+                    oldest.map(|at| at + FRESH),
+                    counts.min().map(|at| at + self.acquaintance),
+                ];
                 // A cluster of one pod asks nobody.
-                return Ok(oldest.map(|at| at + FRESH));
+                return Ok(until.into_iter().flatten().min());
             }
             // Those who matter were asked in this very round.
             Action::ForceFailover { .. } | Action::Forget { .. } => {
