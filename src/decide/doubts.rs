@@ -71,6 +71,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let me = scene.policy.me.ordinal;
 
     if scene.stage != Stage::Member {
+        plan.memory_mut().was_no_member = true;
         acquaint(scene, plan);
     }
     // Without the Service's own name, the names of those that are out of reach may still answer.
@@ -117,8 +118,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 }
 
 /// A master may know nobody itself (`heal::introduce_again`), and nothing in a table that has it shows
-/// that. One without slots is asked as long as it has none; who has formed a cluster asks those with slots,
-/// too, until each has once proved to be a member. Of many each asks two, as gossip does the rest.
+/// that. One without slots is asked as long as it has none. An agent that has seen its own node become a
+/// member asks those with slots, too, until each has once proved to be one. Of many each asks two, as
+/// gossip does the rest.
 fn wonder_who_knows_nobody(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) {
     let members = scene.peers.values().filter(|peer| {
         peer.claim.stage == Some(Stage::Member) && table.get(&peer.facts.id).is_some()
@@ -135,8 +137,8 @@ fn wonder_who_knows_nobody(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable
         owners.into_iter().partition(|node| Some(node.id) < me);
     let next = after.into_iter().chain(before);
     let next = next.take(if scene.policy.many() { 2 } else { usize::MAX });
-    let unsure =
-        next.filter(|node| scene.memory.has_formed && !plan.memory().confirmed.contains(&node.id));
+    let memory = plan.memory();
+    let unsure = next.filter(|node| memory.was_no_member && !memory.confirmed.contains(&node.id));
     let asked: Vec<SocketAddr> = unsure
         .chain(empty)
         .filter_map(|node| node.socket())

@@ -139,11 +139,11 @@ fn has_done_its_part(scene: &Scene<'_>, own: &OwnFacts, facts: &PeerFacts) -> bo
     forming && is_as_told(own, facts)
 }
 
-/// Whether it owns slots, and what the own table says, by the epoch that it was given: so its nodes.conf
-/// was not lost.
+/// Whether it owns slots, and what the own table says, and not because Redis found keys in them, which it
+/// claims with epoch 0: so its nodes.conf was not lost (S11).
 fn is_as_told(own: &OwnFacts, facts: &PeerFacts) -> bool {
     let same = |node: &NodeEntry| node.slots == facts.slots && node.epoch == facts.epoch;
-    let owner = !facts.slots.is_empty() && facts.epoch > 0;
+    let owner = !facts.slots.is_empty() && (facts.epoch > 0 || facts.keys == 0);
     owner && own.table.get(&facts.id).is_some_and(same)
 }
 

@@ -81,6 +81,8 @@ pub struct Memory {
     pub alarms_changing: BTreeMap<String, Moment>,
     /// Since when Redis is held back until another node has been elected in the place of this one.
     pub held_since: Option<Moment>,
+    /// This agent has seen its node before it was a member.
+    pub was_no_member: bool,
     /// Nodes in the own table that have been verified as members, once since this agent's start.
     pub confirmed: BTreeSet<NodeId>,
     /// Whether this node has had its part in the forming of a cluster.
