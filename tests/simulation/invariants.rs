@@ -370,7 +370,9 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
             t.pod == other && ended && t.keys == 0 && !t.member
         });
         let marked = p.disk.note.as_ref().is_some_and(|note| note.member);
-        if (keys != 0 || marked) && !was_blank {
+        // A replica of the plan may have copied whoever has its master's old address.
+        let follows = p.node.as_ref().is_some_and(|node| node.me().replica);
+        if ((keys != 0 && !follows) || marked) && !was_blank {
             return Some(format!("S3: {name} has keys or the marker"));
         }
         let stranger = world.judge.foreign_since.get(&other);
