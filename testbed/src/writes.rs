@@ -131,6 +131,7 @@ impl Testbed {
     ///
     /// # Errors
     /// As soon as one does; the error names it.
+    /// See [`Self::falls_silent`] where something may still be due.
     pub async fn silent(&self, window: Duration) -> Result<()> {
         let before = self.writes_seen().await?;
         wait::throughout(window, "no Redis receives a write", async || {
@@ -140,6 +141,18 @@ impl Testbed {
             } else {
                 bail!(news.join(", "))
             }
+        })
+        .await
+    }
+
+    /// Waits until no Redis has received a write for the whole of a window: after a change a name may be
+    /// announced some seconds later than all is well.
+    ///
+    /// # Errors
+    /// When there is no such window by the deadline.
+    pub async fn falls_silent(&self, window: Duration, deadline: Duration) -> Result<()> {
+        wait::until(deadline, "nobody writes any more", async || {
+            self.silent(window).await
         })
         .await
     }

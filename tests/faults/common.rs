@@ -216,7 +216,7 @@ pub(crate) async fn as_before(bed: Testbed, before: &Snapshot, canary: &Canary) 
     ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
     bed.all_ready(LONG).await?;
     canary.intact(&bed).await?;
-    bed.silent(QUIET).await?;
+    bed.falls_silent(QUIET, LONG).await?;
     bed.finish().await
 }
 

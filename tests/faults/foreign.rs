@@ -94,7 +94,7 @@ impl Pair {
             bed.all_ready(LONG).await?;
         }
         for (bed, canary) in self.beds().into_iter().zip(&self.canaries) {
-            bed.silent(QUIET).await?;
+            bed.falls_silent(QUIET, LONG).await?;
             canary.intact(bed).await?;
             has_only_its_keys(bed).await?;
         }

@@ -13,7 +13,7 @@ async fn healed(bed: &Testbed, before: &Snapshot) -> Result<Snapshot> {
     let after = bed.whole(LONG).await?;
     ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
     bed.all_ready(LONG).await?;
-    bed.silent(QUIET).await?;
+    bed.falls_silent(QUIET, LONG).await?;
     Ok(after)
 }
 

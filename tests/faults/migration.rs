@@ -52,7 +52,7 @@ async fn a_replica_that_redis_moves_to_another_master_stays_there() -> Result<()
     let of_orphan = after.replication().into_values().filter(|k| *k == 0);
     ensure!(of_orphan.count() == 3, "{after}");
     bed.all_ready(LONG).await?;
-    bed.silent(QUIET).await?;
+    bed.falls_silent(QUIET, LONG).await?;
 
     bed.move_pods(&[0, 1, 2, 3, 4, 5, 6, 7, 8]).await?;
     let moved = bed.whole(LONG).await?;
