@@ -40,6 +40,8 @@ const EMPTY_BEFORE: Duration = Duration::from_secs(10);
 pub struct Lost {
     /// The old ID.
     pub master: NodeId,
+    /// When it was first proved.
+    pub first: Moment,
     /// Since when that is proved without a break.
     pub since: Moment,
     /// When it was last proved.
@@ -54,22 +56,28 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         Loss::Proved(own, master) => (own, master),
         Loss::Asked => return,
         Loss::None => {
-            plan.memory_mut().lost = None;
+            // A proof that breaks for a while leaves the loss as old as it is.
+            if out_of_sight(scene).is_none() {
+                plan.memory_mut().lost = None;
+            }
             return;
         }
     };
     plan.hurry();
     let now = scene.seen.now;
-    let before = scene.memory.lost.clone();
-    let unbroken = before.filter(|lost| lost.master == master.id && now - lost.seen <= UNBROKEN);
+    let before = scene.memory.lost.as_ref();
+    let before = before.filter(|lost| lost.master == master.id);
+    let first = before.map_or(now, |lost| lost.first);
+    let unbroken = before.filter(|lost| now - lost.seen <= UNBROKEN);
     let since = unbroken.map_or(now, |lost| lost.since);
     plan.memory_mut().lost = Some(Lost {
         master: master.id,
+        first,
         since,
         seen: now,
     });
     let name = scene.name_of(&master.id);
-    if own.server.keys == 0 && !was_empty(scene, since) {
+    if own.server.keys == 0 && !was_empty(scene, first) {
         plan.warn(
             ReasonCode::SlotsUncovered,
             format!(
@@ -130,16 +138,7 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     let Some(own) = scene.own.filter(|_| scene.stage == Stage::Member) else {
         return Loss::None;
     };
-    let master = scene
-        .me
-        .and_then(|me| own.table.get(me.master.as_ref()?))
-        .filter(|master| {
-            // Where the others have it without an address, they do not say that it fails.
-            let flags = &master.flags;
-            flags.noaddr() || flags.fail() || flags.pfail()
-        })
-        .filter(|master| !master.slots.is_empty());
-    let Some(master) = master else {
+    let Some(master) = out_of_sight(scene) else {
         return Loss::None;
     };
     let heir = scene.ordinal_of(&master.id).and_then(|ordinal| {
@@ -177,6 +176,15 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
         return Loss::None;
     }
     Loss::Proved(own, master)
+}
+
+/// The own master, where it owns slots and is not seen any more.
+fn out_of_sight<'a>(scene: &Scene<'a>) -> Option<&'a NodeEntry> {
+    let master = scene.table()?.get(scene.me?.master.as_ref()?)?;
+    // Where the others have it without an address, they do not say that it fails.
+    let flags = &master.flags;
+    let unseen = flags.noaddr() || flags.fail() || flags.pfail();
+    (unseen && !master.slots.is_empty()).then_some(master)
 }
 
 /// Where the pod that had this ID has proved to be another, blank node, or to have none: its agent

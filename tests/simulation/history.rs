@@ -4,7 +4,7 @@ use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::gate::Gate;
-use super::known::{Known, needs_a_person};
+use super::known::{Known, needs_a_person, waiting};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
 use redis_sidecar::decide::policy::FEW;
@@ -139,7 +139,8 @@ enum Whole {
 }
 
 fn become_whole(world: &mut World) -> Result<Whole, String> {
-    let deadline = world.now + WHOLE_WITHIN_MS;
+    let begin = world.now;
+    let mut deadline = begin + WHOLE_WITHIN_MS;
     loop {
         let until = world.now + 200;
         world.run(until)?;
@@ -148,6 +149,10 @@ fn become_whole(world: &mut World) -> Result<Whole, String> {
             None => break,
             Some(_) if world.now > deadline && needs_a_person(world) => return Ok(Whole::ButFor),
             Some(why) if world.now > deadline => return Err(format!("not whole: {why}")),
+            // What waits for a person and then ends by itself takes its time from its end.
+            Some(_) if world.now < begin + WHOLE_WITHIN_MS && waiting(world).is_some() => {
+                deadline = world.now + WHOLE_WITHIN_MS;
+            }
             Some(_) => {}
         }
     }

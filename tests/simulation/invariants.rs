@@ -48,6 +48,8 @@ pub(crate) struct Judge {
     /// Pods that the kubelet has announced a stop to, since when.
     pub(crate) to_be_stopped: BTreeMap<usize, i64>,
     pub(crate) handoffs: u64,
+    /// When a pod's wall clock was last set back, and by how many milliseconds.
+    pub(crate) set_back: BTreeMap<usize, (i64, i64)>,
     pub(crate) known: Known,
     /// When agents crashed or were stopped.
     pub(crate) agent_stops: Vec<(usize, i64)>,
@@ -57,7 +59,8 @@ pub(crate) struct Judge {
     violation: Option<String>,
     written: BTreeMap<(usize, u64, String), (i64, i64)>,
     pace: BTreeMap<usize, Vec<i64>>,
-    foreign_since: BTreeMap<usize, i64>,
+    /// Since when each pod has each node of another cluster in its table.
+    foreign_since: BTreeMap<usize, BTreeMap<NodeId, i64>>,
     minority_since: BTreeMap<usize, i64>,
     minority_looked: i64,
     met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
@@ -189,29 +192,26 @@ fn invariant_no_merge(world: &mut World) {
         if world.pods[pod].node.is_none() {
             continue;
         }
-        let foreign = world.pods[pod].node.as_ref().and_then(|node| {
-            let own = world.pods[pod].cluster;
-            node.knows()
-                .find(|rec| world.cluster_of_id(&rec.id) != Some(own))
-                .map(|rec| rec.id)
-        });
-        match foreign {
-            Some(id) => {
-                let now = world.now;
-                world.judge.foreign_since.entry(pod).or_insert(now);
-                let what = format!(
-                    "a merge: {id} of another cluster is in the table of {}",
-                    world.pod_name(pod)
-                );
-                let planted = world.judge.merge_planted;
-                if !planted && known::slipped_in(world, pod, &id) {
-                    world.judge.known.slipped = 1;
-                }
-                found = Some(what);
+        let node = world.pods[pod].node.as_ref();
+        let own = world.pods[pod].cluster;
+        let strange = |id: &NodeId| world.cluster_of_id(id) != Some(own);
+        let ids = node.into_iter().flat_map(Node::knows).map(|rec| rec.id);
+        let foreign: BTreeSet<NodeId> = ids.filter(strange).collect();
+        let now = world.now;
+        let since = world.judge.foreign_since.entry(pod).or_default();
+        since.retain(|id, _| foreign.contains(id));
+        let planted = world.judge.merge_planted;
+        for id in &foreign {
+            since.entry(*id).or_insert(now);
+        }
+        if let Some(id) = foreign.first() {
+            if !planted && known::slipped_in(world, pod, id) {
+                world.judge.known.slipped = 1;
             }
-            None => {
-                world.judge.foreign_since.remove(&pod);
-            }
+            let name = world.pod_name(pod);
+            found = Some(format!(
+                "a merge: {id} of another cluster is in the table of {name}"
+            ));
         }
     }
     if let Some(what) = found.filter(|_| !world.judge.merge_planted) {
@@ -375,8 +375,9 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         if ((keys != 0 && !follows) || marked) && !was_blank {
             return Some(format!("S3: {name} has keys or the marker"));
         }
-        let stranger = world.judge.foreign_since.get(&other);
-        if stranger.is_some_and(|since| world.now - since > recently) {
+        let strangers = world.judge.foreign_since.get(&other);
+        let mut since = strangers.into_iter().flat_map(BTreeMap::values);
+        if since.any(|since| world.now - since > recently) {
             return Some(format!("S3: {name} knows a node of another cluster"));
         }
         let there = world.judge.tenancies.iter().any(|tenancy| {
@@ -400,7 +401,7 @@ fn s3_epoch(world: &World, pod: usize, node: &Node) -> Option<String> {
 /// With a node of another cluster in the table for long, and its agent in reach, nothing is written
 /// (S9); the node timeout alone comes back.
 fn s9_foreign(world: &World, pod: usize, action: &Action) -> Option<String> {
-    let since = *world.judge.foreign_since.get(&pod)?;
+    let since = world.judge.foreign_since.get(&pod)?;
     let node = world.pods[pod].node.as_ref()?;
     let quiet = |p: &Pod| {
         let started = p
@@ -410,21 +411,18 @@ fn s9_foreign(world: &World, pod: usize, action: &Action) -> Option<String> {
         started && p.agent_frozen_until + FOUND_OUT_MS < world.now
     };
     let own = world.pods[pod].cluster;
-    let found = world.pods.iter().enumerate().any(|(other, p)| {
-        let there = p.node.as_ref().is_some_and(|n| {
+    let found = world.pods.iter().enumerate().find_map(|(other, p)| {
+        let there = p.node.as_ref().filter(|n| {
             let rec = node.recs.get(&n.id);
             rec.is_some_and(|rec| rec.ip == p.ip && rec.link.is_some())
-        });
-        p.cluster != own && there && quiet(p) && world.has_reached(pod, other)
-    });
-    let long = world.now - since > FOUND_OUT_MS && quiet(&world.pods[pod]);
+        })?;
+        let reached = p.cluster != own && quiet(p) && world.has_reached(pod, other);
+        let ms = world.now - since.get(&there.id).filter(|_| reached)?;
+        (ms > FOUND_OUT_MS).then_some(ms)
+    })?;
     let restores = matches!(action, Action::RestoreNodeTimeout(_));
-    (found && long && !restores).then(|| {
-        format!(
-            "S9: a node of another cluster is in its table since {} ms",
-            world.now - since
-        )
-    })
+    (quiet(&world.pods[pod]) && !restores)
+        .then(|| format!("S9: a node of another cluster is in its table since {found} ms"))
 }
 
 /// Nobody is met whose ID answers at two addresses for long (S10).

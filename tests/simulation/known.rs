@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(crate) sub_replicas: u64,
     /// Merges after an agent was stopped right after its MEET (S1).
     pub(crate) slipped: u64,
+    /// Handoffs that a clock set back had begin again after their end, on the replica alone (S7).
+    pub(crate) belated: u64,
 }
 
 impl std::ops::AddAssign for Known {
@@ -31,12 +33,23 @@ impl std::ops::AddAssign for Known {
         self.dead_owners += more.dead_owners;
         self.sub_replicas += more.sub_replicas;
         self.slipped += more.slipped;
+        self.belated += more.belated;
     }
 }
 
 /// Whether what is not whole will stay so until a person comes, and says so.
 pub(crate) fn needs_a_person(world: &mut World) -> bool {
-    let known = &mut Known::default();
+    let Some((known, what)) = waiting(world) else {
+        return false;
+    };
+    world.judge.known += known;
+    world.tell(|_| format!("= {what}"));
+    true
+}
+
+/// What waits for a person now, and is said.
+pub(crate) fn waiting(world: &World) -> Option<(Known, &'static str)> {
+    let mut known = Known::default();
     let what = if in_a_ring(world) {
         known.rings = 1;
         "the nodes of a shard replicate each other"
@@ -50,11 +63,9 @@ pub(crate) fn needs_a_person(world: &mut World) -> bool {
         known.sub_replicas = 1;
         "a replica's master has become a replica, and the link is down, as its agent says"
     } else {
-        return false;
+        return None;
     };
-    world.judge.known += *known;
-    world.tell(|_| format!("= {what}"));
-    true
+    Some((known, what))
 }
 
 /// Whether two nodes replicate each other, so that nobody owns their slots, and both agents say so.

@@ -57,6 +57,10 @@ pub(crate) fn clock_jumps(world: &mut World) {
             world.pod_name(pod)
         )
     });
+    if ms < 0 {
+        let now = world.now;
+        world.judge.set_back.insert(pod, (now, -ms));
+    }
     world.clock_jumps(pod, ms);
 }
 
