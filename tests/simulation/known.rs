@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(crate) sub_replicas: u64,
     /// Merges after an agent was stopped right after its MEET (S1).
     pub(crate) slipped: u64,
+    /// Bus links that are half open, with nothing to be sent: their node waits for a PONG for ever (S2).
+    pub(crate) half_open: u64,
     /// Handoffs that a clock set back had begin again after their end, on the replica alone (S7).
     pub(crate) belated: u64,
 }
@@ -33,6 +35,7 @@ impl std::ops::AddAssign for Known {
         self.dead_owners += more.dead_owners;
         self.sub_replicas += more.sub_replicas;
         self.slipped += more.slipped;
+        self.half_open += more.half_open;
         self.belated += more.belated;
     }
 }
@@ -62,6 +65,9 @@ pub(crate) fn waiting(world: &World) -> Option<(Known, &'static str)> {
     } else if world.pods.iter().any(|p| says(p, "is itself a replica")) {
         known.sub_replicas = 1;
         "a replica's master has become a replica, and the link is down, as its agent says"
+    } else if half_open(world) {
+        known.half_open = 1;
+        "a node waits for a PONG over a link that is half open, and its agent says so"
     } else {
         return None;
     };
@@ -125,6 +131,19 @@ fn a_dead_owner(world: &World) -> bool {
             dead && highest(rec.segs).is_some_and(|epoch| rec.epoch >= epoch)
         }) && says_uncovered(p)
     }) || (differ && world.pods.iter().any(|p| says(p, "in vain to be elected")))
+}
+
+/// Whether a node has sent its PING to a Redis that was stopped, whose pod then went without a word and
+/// came back at the same address. It pings again after the PONG alone, and what it is sent by that node
+/// keeps it from dialling anew (`clusterCron`: `data_delay`).
+fn half_open(world: &World) -> bool {
+    world.pods.iter().any(|p| {
+        let mut recs = p.node.iter().flat_map(|node| node.recs.values());
+        recs.any(|rec| {
+            let unheard = rec.link.is_some_and(|l| world.unheard.contains_key(&l.id));
+            unheard && rec.ping_sent != 0 && rec.ping_sent < rec.data_received
+        }) && says_uncovered(p)
+    })
 }
 
 /// An agent stops, for a while or for ever.
