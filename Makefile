@@ -13,7 +13,7 @@ MINUTES ?= 10
 export SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix simulate fuzz mutants bench lint release redis-server
+.PHONY: help demo test e2e matrix simulate fuzz mutants bench lint release redis-server
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ ifdef SERVERS
 else
 	cargo test --workspace --no-fail-fast
 endif
+
+e2e: ## Run the manifests on a real Kubernetes, KUBECONFIG's or one booted here (ONLY="roll drained": some).
+	tests/kubernetes/run $(ONLY)
 
 matrix: ## Run the tests with each server that is supported, fetching it where it is missing.
 	scripts/matrix

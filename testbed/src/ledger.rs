@@ -5,7 +5,6 @@
 //! had to retry for that. The reader asks for keys that count. Does not: judge; the test does.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -69,11 +68,73 @@ impl Testbed {
     /// # Errors
     /// When the cluster cannot be reached.
     pub async fn ledger(&self) -> Result<Ledger> {
-        let client = self.user()?;
+        Ledger::open(&self.user()?, self.set().masters).await
+    }
+
+    /// A user's client that starts from where the pods are now.
+    fn user(&self) -> Result<ClusterClient> {
+        let pods = self.pods();
+        let password = pods.first().and_then(|pod| pod.settings().password);
+        let seeds: Vec<String> = pods
+            .iter()
+            .map(|pod| pod.redis_address().to_string())
+            .collect();
+        user(&seeds, password.as_deref())
+    }
+}
+
+/// A patient client that starts from these, `host:port` each.
+///
+/// # Errors
+/// When one of them is no address.
+pub fn user(seeds: &[String], password: Option<&str>) -> Result<ClusterClient> {
+    let seeds: Vec<String> = seeds
+        .iter()
+        .map(|seed| format!("redis://{seed}/"))
+        .collect();
+    let mut builder = ClusterClientBuilder::new(seeds)
+        .retries(RETRIES)
+        .min_retry_wait(5)
+        .max_retry_wait(100)
+        .connection_timeout(ANSWER)
+        .response_timeout(ANSWER);
+    if let Some(password) = password {
+        builder = builder.password(password);
+    }
+    Ok(builder.build()?)
+}
+
+/// A hash tag in this share of the slots.
+async fn tag_in(
+    connection: &mut ClusterConnection,
+    share: usize,
+    masters: usize,
+) -> Result<String> {
+    for n in 0..1000 {
+        let tag = format!("{{t{n}}}");
+        let slot: usize = redis::cmd("CLUSTER")
+            .arg("KEYSLOT")
+            .arg(&tag)
+            .query_async(connection)
+            .await?;
+        if slot * masters / 16384 == share {
+            return Ok(tag);
+        }
+    }
+    anyhow::bail!("no tag for share {share}")
+}
+
+impl Ledger {
+    /// Starts a writer and a reader for each share of the slots, of as many as there are masters.
+    ///
+    /// # Errors
+    /// When the cluster cannot be reached.
+    pub async fn open(client: &ClusterClient, masters: usize) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut shards = Vec::new();
-        for share in 0..self.set().masters {
-            let tag = self.tag_in(share).await?;
+        let mut first = client.get_async_connection().await?;
+        for share in 0..masters {
+            let tag = tag_in(&mut first, share, masters).await?;
             let book = Arc::new(Mutex::new(Shard {
                 tag: tag.clone(),
                 ..Shard::default()
@@ -96,45 +157,21 @@ impl Testbed {
         Ok(Ledger { stop, shards })
     }
 
-    /// A user's client that starts from where the pods are now.
-    fn user(&self) -> Result<ClusterClient> {
-        let pods = self.pods();
-        let password = pods.first().and_then(|pod| pod.settings().password);
-        let seeds: Vec<String> = pods.iter().map(|pod| url(pod.redis_address())).collect();
-        let mut builder = ClusterClientBuilder::new(seeds)
-            .retries(RETRIES)
-            .min_retry_wait(5)
-            .max_retry_wait(100)
-            .connection_timeout(ANSWER)
-            .response_timeout(ANSWER);
-        if let Some(password) = password {
-            builder = builder.password(password);
-        }
-        Ok(builder.build()?)
-    }
-
-    /// A hash tag in this share of the slots.
-    async fn tag_in(&self, share: usize) -> Result<String> {
-        let pod = self.pod(0)?;
-        for n in 0..1000 {
-            let tag = format!("{{t{n}}}");
-            let slot: usize = pod.command(&["CLUSTER", "KEYSLOT", &tag]).await?;
-            if slot * self.set().masters / 16384 == share {
-                return Ok(tag);
-            }
-        }
-        anyhow::bail!("no tag for share {share}")
-    }
-}
-
-impl Ledger {
     /// Ends writers and readers, and asks for every acknowledged key.
     ///
     /// # Errors
     /// When the cluster cannot be asked.
     pub async fn close(self, testbed: &Testbed) -> Result<Vec<Shard>> {
+        self.audit(&testbed.user()?).await
+    }
+
+    /// As [`Self::close`], of the cluster that this client reaches.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn audit(self, client: &ClusterClient) -> Result<Vec<Shard>> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut connection = testbed.user()?.get_async_connection().await?;
+        let mut connection = client.get_async_connection().await?;
         let mut shards = Vec::new();
         for Users {
             writer,
@@ -159,10 +196,6 @@ impl Ledger {
         }
         Ok(shards)
     }
-}
-
-fn url(address: SocketAddr) -> String {
-    format!("redis://{address}/")
 }
 
 async fn write(

@@ -11,7 +11,7 @@ mod judge;
 mod snapshot;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, bail};
 
@@ -19,6 +19,27 @@ use crate::Pod;
 pub use snapshot::{NodeView, Role, Snapshot, ranges};
 pub(crate) use table::fields;
 pub use table::{Account, Line};
+
+/// Where a pod's Redis really is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The pod's ordinal.
+    pub ordinal: usize,
+    /// Its name.
+    pub name: String,
+    /// Its Redis.
+    pub redis: SocketAddr,
+}
+
+impl From<&Pod> for Place {
+    fn from(pod: &Pod) -> Self {
+        Self {
+            ordinal: pod.ordinal,
+            name: pod.name.clone(),
+            redis: pod.redis_address(),
+        }
+    }
+}
 
 /// What every Redis said at one time, and what is not whole about it.
 #[derive(Debug)]
@@ -41,22 +62,30 @@ impl Truth {
                 tokio::spawn(async move { Account::ask(&pod).await })
             })
             .collect();
+        let mut answers = Vec::new();
+        for asked in asked {
+            let answer = asked.await.map_err(anyhow::Error::from);
+            answers.push(answer.and_then(|account| account));
+        }
+        let places: Vec<Place> = pods.iter().map(|pod| Place::from(&**pod)).collect();
+        Self::from_answers(&places, answers, masters)
+    }
+
+    /// From what the Redis of each place answered, in their order.
+    #[must_use]
+    pub fn from_answers(places: &[Place], answers: Vec<Result<Account>>, masters: usize) -> Self {
         let mut problems = Vec::new();
         let mut accounts = BTreeMap::new();
-        for (pod, asked) in pods.iter().zip(asked) {
-            match asked
-                .await
-                .map_err(anyhow::Error::from)
-                .and_then(|account| account)
-            {
+        for (pod, answer) in places.iter().zip(answers) {
+            match answer {
                 Ok(account) => {
                     accounts.insert(pod.ordinal, account);
                 }
                 Err(error) => problems.push(format!("{}: no answer: {error:#}", pod.name)),
             }
         }
-        problems.extend(judge::problems(pods, &accounts, masters));
-        let snapshot = snapshot::snapshot(pods, &accounts);
+        problems.extend(judge::problems(places, &accounts, masters));
+        let snapshot = snapshot::snapshot(places, &accounts);
         Self {
             problems,
             accounts,

@@ -5,20 +5,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
-use super::{Account, Line};
-use crate::Pod;
+use super::{Account, Line, Place};
 
 const SLOTS: usize = 16384;
 const BAD_FLAGS: [&str; 4] = ["handshake", "fail", "fail?", "noaddr"];
 
 /// Each node ID with its pod.
-type Expected<'a> = BTreeMap<&'a str, &'a Pod>;
+type Expected<'a> = BTreeMap<&'a str, &'a Place>;
 
 pub(super) fn problems(
-    pods: &[Arc<Pod>],
+    pods: &[Place],
     accounts: &BTreeMap<usize, Account>,
     masters: usize,
 ) -> Vec<String> {
@@ -72,7 +70,7 @@ fn table(account: &Account, expected: &Expected<'_>, complete: bool, found: &mut
     }
 }
 
-fn known(line: &Line, pod: &Pod, found: &mut Vec<String>) {
+fn known(line: &Line, pod: &Place, found: &mut Vec<String>) {
     let flags: Vec<&str> = BAD_FLAGS
         .into_iter()
         .filter(|flag| line.has(flag))
@@ -80,13 +78,13 @@ fn known(line: &Line, pod: &Pod, found: &mut Vec<String>) {
     if !flags.is_empty() {
         found.push(format!("{} is {}", pod.name, flags.join(",")));
     }
-    if line.address != Some(pod.redis_address()) {
+    if line.address != Some(pod.redis) {
         found.push(format!(
             "{} is at {} in the table, really at {}",
             pod.name,
             line.address
                 .map_or_else(|| "no address".to_owned(), |a| a.to_string()),
-            pod.redis_address()
+            pod.redis
         ));
     }
     if !line.connected {
@@ -162,7 +160,7 @@ fn replication(
     match master {
         Some(master) => {
             let dials = host.parse::<IpAddr>().ok().zip(port.parse::<u16>().ok());
-            let really = master.redis_address();
+            let really = master.redis;
             if dials.map(SocketAddr::from) != Some(really) {
                 let name = &master.name;
                 found.push(format!(
@@ -183,7 +181,7 @@ fn replication(
 }
 
 /// All tables name the same owners and the same masters of replicas.
-fn disagreement(pods: &[Arc<Pod>], accounts: &BTreeMap<usize, Account>) -> Vec<String> {
+fn disagreement(pods: &[Place], accounts: &BTreeMap<usize, Account>) -> Vec<String> {
     let name = |ordinal: usize| {
         let pod = pods.iter().find(|pod| pod.ordinal == ordinal);
         pod.map_or_else(|| ordinal.to_string(), |pod| pod.name.clone())

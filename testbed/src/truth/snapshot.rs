@@ -2,10 +2,9 @@
 //!
 //! Does not: tell whether it is right.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
-use super::Account;
-use crate::Pod;
+use super::{Account, Place};
 
 /// What a node is, by its own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +128,7 @@ pub fn ranges(slots: &[(u16, u16)]) -> String {
     words.join(" ")
 }
 
-pub(super) fn snapshot(pods: &[Arc<Pod>], accounts: &BTreeMap<usize, Account>) -> Snapshot {
+pub(super) fn snapshot(pods: &[Place], accounts: &BTreeMap<usize, Account>) -> Snapshot {
     let ordinal_of = |id: &str| {
         accounts
             .iter()
@@ -158,7 +157,7 @@ pub(super) fn snapshot(pods: &[Arc<Pod>], accounts: &BTreeMap<usize, Account>) -
             pod.ordinal,
             NodeView {
                 node_id: account.id.clone(),
-                address: pod.redis_address(),
+                address: pod.redis,
                 role,
                 slots: myself.slots.clone(),
                 replica_of: myself.master.as_deref().and_then(ordinal_of),

@@ -107,17 +107,24 @@ impl Account {
         pipeline.cmd("CLUSTER").arg("INFO");
         pipeline.cmd("INFO");
         let mut answers = pod.pipeline(&pipeline).await?.into_iter();
-        let id = text(answers.next())?;
-        let nodes = text(answers.next())?;
+        let mut next = || text(answers.next());
+        Self::read(&next()?, &next()?, &next()?, &next()?)
+    }
+
+    /// From the texts of `CLUSTER MYID`, `CLUSTER NODES`, `CLUSTER INFO` and `INFO`.
+    ///
+    /// # Errors
+    /// When the table is none.
+    pub fn read(id: &str, nodes: &str, cluster: &str, info: &str) -> Result<Self> {
         Ok(Self {
-            id,
+            id: id.to_owned(),
             nodes: nodes
                 .lines()
                 .filter(|line| !line.trim().is_empty())
                 .map(Line::parse)
                 .collect::<Result<_>>()?,
-            cluster: fields(&text(answers.next())?),
-            info: fields(&text(answers.next())?),
+            cluster: fields(cluster),
+            info: fields(info),
         })
     }
 

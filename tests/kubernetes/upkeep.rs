@@ -1,0 +1,141 @@
+//! What people do to a StatefulSet that is well.
+
+use crate::stage::{LONG, Stage};
+use crate::table::row;
+use anyhow::{Result, ensure};
+use std::time::Instant;
+use testbed::wait;
+
+const NAME: &str = "statefulset/redis-app";
+
+async fn rolls(case: &str, components: &[&str], what: &str) -> Result<()> {
+    let stage = Stage::open(case).await?;
+    stage.apply(components, "")?;
+    let ids = stage.up(6).await?;
+    stage.user().await?;
+    let before = stage.pods()?;
+    let begin = Instant::now();
+    stage.kubectl(&["rollout", "restart", NAME])?;
+    stage.kubectl(&["rollout", "status", NAME, "--timeout=480s"])?;
+    let (snapshot, _) = stage.replaced(&before, 6).await?;
+    let took = begin.elapsed();
+    ensure!(snapshot.ids() == ids, "somebody was reborn:\n{snapshot}");
+    let book = stage.book().await?;
+    book.keeps_all()?;
+    row(what, took, &book.to_string());
+    stage.close().await
+}
+
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn a_rolling_restart_under_writes() -> Result<()> {
+    rolls("roll", &[], "`kubectl rollout restart` under writes").await
+}
+
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn a_rolling_restart_under_ordered_ready() -> Result<()> {
+    let what = "`kubectl rollout restart` under writes, `OrderedReady`";
+    rolls("roll-ordered", &["ordered-ready"], what).await
+}
+
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn a_rolling_restart_of_native_sidecars() -> Result<()> {
+    let what = "`kubectl rollout restart` under writes, native sidecars";
+    rolls("roll-native", &["native-sidecar"], what).await
+}
+
+/// 6, 8, 6: new pods join as replicas, and those removed are forgotten.
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn scaled_out_and_in() -> Result<()> {
+    let stage = Stage::open("scale").await?;
+    stage.apply(&[], "")?;
+    stage.up(6).await?;
+    stage.user().await?;
+    let begin = Instant::now();
+    stage.kubectl(&["scale", NAME, "--replicas=8"])?;
+    let (snapshot, _) = stage.whole(8).await?;
+    row("scaled from 6 to 8", begin.elapsed(), "");
+    ensure!(snapshot.masters() == [0, 1, 2], "{snapshot}");
+    let begin = Instant::now();
+    stage.kubectl(&["scale", NAME, "--replicas=6"])?;
+    let (snapshot, _) = stage.whole_within(6, LONG * 3).await?;
+    row(
+        "scaled back to 6",
+        begin.elapsed(),
+        "until both are forgotten in every table",
+    );
+    ensure!(snapshot.masters() == [0, 1, 2], "{snapshot}");
+    stage.book().await?.keeps_all()?;
+    stage.close().await
+}
+
+/// A new template for the last pod alone, then for all.
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn a_canary_by_partition() -> Result<()> {
+    let stage = Stage::open("canary").await?;
+    stage.apply(&[], "")?;
+    let ids = stage.up(6).await?;
+    let before = stage.pods()?;
+    let partition = |n: u32| {
+        let patch = format!(
+            r#"{{"spec":{{"updateStrategy":{{"rollingUpdate":{{"partition":{n}}}}},"template":{{"metadata":{{"annotations":{{"canary":"yes"}}}}}}}}}}"#
+        );
+        stage.kubectl(&["patch", NAME, "--patch", &patch])
+    };
+    let begin = Instant::now();
+    partition(5)?;
+    let (snapshot, _) = stage.replaced(&before[5..], 6).await?;
+    row(
+        "a canary: the last pod alone by `partition`",
+        begin.elapsed(),
+        "",
+    );
+    ensure!(snapshot.ids() == ids, "somebody was reborn:\n{snapshot}");
+    let now = stage.pods()?;
+    let same = |k: usize| before[k].uid == now[k].uid;
+    ensure!((0..5).all(same), "another pod was replaced, too: {now:?}");
+    let begin = Instant::now();
+    partition(0)?;
+    let (snapshot, _) = stage.replaced(&before[..5], 6).await?;
+    row("the other five after it", begin.elapsed(), "");
+    ensure!(snapshot.ids() == ids, "somebody was reborn:\n{snapshot}");
+    stage.close().await
+}
+
+/// The StatefulSet goes and comes back; the pods stay.
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn the_statefulset_is_deleted_alone() -> Result<()> {
+    let stage = Stage::open("orphan").await?;
+    stage.apply(&[], "")?;
+    stage.up(6).await?;
+    stage.user().await?;
+    let before = stage.pods()?;
+    stage.kubectl(&["delete", NAME, "--cascade=orphan"])?;
+    stage.whole(6).await?;
+    let begin = Instant::now();
+    stage.apply(&[], "")?;
+    wait::until(LONG, "the pods are adopted", async || {
+        let set = stage.json(&["get", NAME])?;
+        let ready = set["status"]["readyReplicas"].as_u64();
+        ensure!(ready == Some(6), "{ready:?} ready replicas");
+        Ok(())
+    })
+    .await?;
+    stage.whole(6).await?;
+    let now = stage.pods()?;
+    let same = before.iter().zip(&now).all(|(b, n)| b.uid == n.uid);
+    ensure!(same, "pods were replaced: {now:?}");
+    let book = stage.book().await?;
+    book.keeps_all()?;
+    row(
+        "`delete --cascade=orphan`, and back",
+        begin.elapsed(),
+        &book.to_string(),
+    );
+    stage.close().await
+}
