@@ -13,7 +13,7 @@ MINUTES ?= 10
 export SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e matrix simulate fuzz mutants bench lint release redis-server
+.PHONY: help demo test e2e matrix simulate fuzz mutants bench lint release redis-server renderers
 
 help: ## List what make can do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: redis-server release ## Watch a cluster form on this machine, without Kube
 	cargo build --package testbed --bin demo
 	@PODS=$(PODS) MASTERS=$(MASTERS) AGENT=$(STATIC) cargo run --quiet --package testbed --bin demo
 
-test: redis-server ## Run every test, also those with real servers (SERVERS=all, or names: with each of these).
+test: redis-server renderers ## Run every test, also those with real servers (SERVERS=all, or names: with each of these).
 ifdef SERVERS
 	scripts/matrix $(SERVERS)
 else
@@ -61,3 +61,6 @@ release: ## Build the static binary that ships.
 
 redis-server:
 	@scripts/ensure-redis
+
+renderers:
+	@scripts/ensure-renderers > /dev/null

@@ -25,6 +25,8 @@ use serde_yaml_ng::Value;
 mod components;
 #[path = "manifests/read.rs"]
 mod read;
+#[path = "manifests/rendered.rs"]
+mod rendered;
 use read::*;
 
 /// Every variable that the agent reads, and whether it must be set.

@@ -42,7 +42,7 @@ struct Endpoint {
 
 pub(crate) const SIDECAR: &str = "sidecar";
 
-/// One YAML document of a file under `manifests/`, kustomizations left out.
+/// One YAML document of a file under `manifests/`, kustomizations and the chart's templates left out.
 pub(crate) struct Document {
     pub(crate) file: PathBuf,
     pub(crate) value: Value,
@@ -84,7 +84,7 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn documents() -> Vec<Document> {
     let mut documents = Vec::new();
     for file in files_under(&manifests()) {
-        if is_kustomization(&file) {
+        if is_kustomization(&file) || file.starts_with(manifests().join("helm")) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();
