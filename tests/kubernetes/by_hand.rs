@@ -12,65 +12,9 @@ const KEYS: usize = 1000;
 /// Without a sidecar nothing comes of waiting; for so long it is looked.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
-/// The style of the tutorials: one container, a start-up command that is Redis alone.
+/// The style of the tutorials: one container, and no word of who is who.
 fn statefulset() -> String {
-    format!(
-        "apiVersion: v1
-kind: Service
-metadata: {{name: redis-service, labels: {{app: redis}}}}
-spec:
-  clusterIP: None
-  selector: {{app: redis}}
-  ports: [{{name: redis, port: 6379}}, {{name: bus, port: 16379}}]
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: redis-conf}}
-data:
-  redis.conf: |
-    port 6379
-    bind * -::*
-    protected-mode no
-    dir /var/lib/redis
-    appendonly yes
-    cluster-enabled yes
-    cluster-config-file nodes.conf
-    cluster-node-timeout 5000
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{name: redis-app}}
-spec:
-  serviceName: redis-service
-  replicas: 6
-  podManagementPolicy: Parallel
-  selector: {{matchLabels: {{app: redis}}}}
-  template:
-    metadata: {{labels: {{app: redis}}}}
-    spec:
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 999
-        fsGroup: 999
-        seccompProfile: {{type: RuntimeDefault}}
-      containers:
-        - name: redis
-          image: {}
-          command: [redis-server, /etc/redis/redis.conf]
-          ports: [{{name: redis, containerPort: 6379}}, {{name: bus, containerPort: 16379}}]
-          securityContext:
-            allowPrivilegeEscalation: false
-            capabilities: {{drop: [ALL]}}
-          volumeMounts:
-            - {{name: redis-data, mountPath: /var/lib/redis}}
-            - {{name: redis-conf, mountPath: /etc/redis}}
-      volumes: [{{name: redis-conf, configMap: {{name: redis-conf}}}}]
-  volumeClaimTemplates:
-    - metadata: {{name: redis-data}}
-      spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}
-",
-        redis_image()
-    )
+    include_str!("../manifests/by_hand/redis.yaml").replace("redis:7.2", &redis_image())
 }
 
 /// What the tutorials have one do, and some keys.
@@ -148,7 +92,7 @@ async fn the_sidecar_is_added_to_a_cluster_made_by_hand() -> Result<()> {
     let pods = stage.pods()?;
     let patch = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/manifests/patches/add-sidecar.yaml"
+        "/manifests/components/existing-statefulset/add-sidecar.yaml"
     ))?;
     let patch = patch.replace("redis-sidecar:0.1.0", &sidecar_image());
     let begin = Instant::now();

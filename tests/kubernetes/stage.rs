@@ -85,6 +85,9 @@ fn text(value: &Value) -> String {
 pub(crate) struct Stage {
     pub(crate) namespace: String,
     pub(crate) masters: usize,
+    /// What clients start from.
+    pub(crate) headless: &'static str,
+    pub(crate) password: Option<&'static str>,
 }
 
 impl Stage {
@@ -102,6 +105,8 @@ impl Stage {
         Ok(Stage {
             namespace,
             masters: 3,
+            headless: "redis-headless",
+            password: None,
         })
     }
 
@@ -162,10 +167,14 @@ impl Stage {
 
     /// `redis-cli` in the pod, a command a line.
     pub(crate) fn redis(&self, pod: &str, commands: &str) -> Result<String> {
-        self.feed(
-            &["exec", "-i", pod, "-c", "redis", "--", "redis-cli"],
-            commands,
-        )
+        let cli = ["exec", "-i", pod, "-c", "redis", "--", "redis-cli"];
+        let Some(password) = self.password else {
+            return self.feed(&cli, commands);
+        };
+        // Not as an argument, which everybody sees.
+        let said = self.feed(&cli, &format!("AUTH {password}\n{commands}"))?;
+        let answer = said.strip_prefix("OK\n").map(str::to_owned);
+        answer.with_context(|| format!("the password is refused: {said}"))
     }
 
     /// What its agent says over HTTP, through the API server.

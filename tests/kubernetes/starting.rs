@@ -63,3 +63,28 @@ async fn first_start_behind_network_policies() -> Result<()> {
     ensure!(book.lost == 0, "{book}");
     stage.close().await
 }
+
+/// With a password, and all other components: as few people start, and all should be able to.
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn first_start_with_a_password() -> Result<()> {
+    let mut stage = Stage::open("password").await?;
+    stage.password = Some("a-password-of-tests");
+    let auth = "requirepass a-password-of-tests\nmasterauth a-password-of-tests";
+    stage.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "redis-password",
+        "--from-literal=password=a-password-of-tests",
+        &format!("--from-literal=auth.conf={auth}"),
+    ])?;
+    stage.apply(&["password", "native-sidecar", "network-policy"], "")?;
+    let (snapshot, took) = stage.whole(6).await?;
+    row("first start with a password, native sidecars", took, "");
+    ensure!(snapshot.masters() == [0, 1, 2], "{snapshot}");
+    stage.user().await?;
+    let book = stage.book().await?;
+    ensure!(book.lost == 0, "{book}");
+    stage.close().await
+}

@@ -1,8 +1,9 @@
 //! What people do to a StatefulSet that is well.
 
-use crate::stage::{LONG, Stage};
+use crate::stage::{LONG, Stage, redis_image, sidecar_image};
 use crate::table::row;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
 use std::time::Instant;
 use testbed::wait;
 
@@ -138,4 +139,82 @@ async fn the_statefulset_is_deleted_alone() -> Result<()> {
         &book.to_string(),
     );
     stage.close().await
+}
+
+/// The chart: installed, changed under writes, and removed; the volumes stay.
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn installed_and_upgraded_with_helm() -> Result<()> {
+    let Some(helm) = Helm::find() else {
+        println!("not played: no helm on the PATH");
+        return Ok(());
+    };
+    let mut stage = Stage::open("helm").await?;
+    stage.headless = "redis-app-headless";
+    helm.run(&stage, &["install"], &["redis.maxmemory=200mb"])?;
+    let (snapshot, took) = stage.whole(6).await?;
+    row("`helm install`", took, "");
+    ensure!(snapshot.masters() == [0, 1, 2], "{snapshot}");
+    stage.user().await?;
+    let before = stage.pods()?;
+    let begin = Instant::now();
+    let more = ["redis.maxmemory=200mb", "podAnnotations.changed=yes"];
+    helm.run(&stage, &["upgrade", "--wait", "--timeout=480s"], &more)?;
+    let (after, _) = stage.replaced(&before, 6).await?;
+    ensure!(
+        after.ids() == snapshot.ids(),
+        "somebody was reborn:\n{after}"
+    );
+    let book = stage.book().await?;
+    book.keeps_all()?;
+    row(
+        "`helm upgrade` under writes",
+        begin.elapsed(),
+        &book.to_string(),
+    );
+    helm.remove(&stage)?;
+    let claims = stage.json(&["get", "pvc"])?;
+    let claims = claims["items"].as_array().map_or(0, Vec::len);
+    ensure!(
+        claims == 6,
+        "{claims} of 6 volumes are left after `helm uninstall`"
+    );
+    stage.close().await
+}
+
+struct Helm;
+
+impl Helm {
+    fn find() -> Option<Self> {
+        let found = Command::new("helm").arg("version").output().ok()?;
+        found.status.success().then_some(Helm)
+    }
+
+    fn run(&self, stage: &Stage, verb: &[&str], settings: &[&str]) -> Result<()> {
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/helm/redis-cluster");
+        let mut helm = Command::new("helm");
+        helm.args(verb).args(["redis-app", chart]);
+        let images = [("sidecar", sidecar_image()), ("redis", redis_image())];
+        for (name, image) in images {
+            let (repository, tag) = image.rsplit_once(':').context("an image with its tag")?;
+            helm.arg(format!(
+                "--set={name}.image.repository={repository},{name}.image.tag={tag}"
+            ));
+        }
+        helm.args(settings.iter().map(|setting| format!("--set={setting}")));
+        self.finish(stage, helm)
+    }
+
+    fn remove(&self, stage: &Stage) -> Result<()> {
+        let mut helm = Command::new("helm");
+        helm.args(["uninstall", "redis-app", "--wait"]);
+        self.finish(stage, helm)
+    }
+
+    fn finish(&self, stage: &Stage, mut helm: Command) -> Result<()> {
+        let output = helm.args(["--namespace", &stage.namespace]).output()?;
+        let says = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "helm: {says}");
+        Ok(())
+    }
 }

@@ -46,6 +46,9 @@ impl std::fmt::Display for Book {
 impl Stage {
     /// Starts one, and waits until it writes.
     pub(crate) async fn user(&self) -> Result<()> {
+        let password = self.password.map_or_else(String::new, |password| {
+            format!(", {{name: PASSWORD, value: {password}}}")
+        });
         self.feed(
             &["create", "-f", "-"],
             &format!(
@@ -62,14 +65,15 @@ spec:
   containers:
     - name: ledger
       image: {}
-      args: [\"redis-headless:6379\"]
-      env: [{{name: MASTERS, value: \"{}\"}}]
+      args: [\"{}:6379\"]
+      env: [{{name: MASTERS, value: \"{}\"}}{password}]
       securityContext:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities: {{drop: [ALL]}}
 ",
                 ledger_image(),
+                self.headless,
                 self.masters
             ),
         )?;

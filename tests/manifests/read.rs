@@ -42,7 +42,8 @@ struct Endpoint {
 
 pub(crate) const SIDECAR: &str = "sidecar";
 
-/// One YAML document of a file under `manifests/`, kustomizations and the chart's templates left out.
+/// One YAML document of a file under `manifests/` that is an object, or a part of one: kustomizations, the
+/// chart's templates and what only a patch may say are left out.
 pub(crate) struct Document {
     pub(crate) file: PathBuf,
     pub(crate) value: Value,
@@ -84,19 +85,14 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn documents() -> Vec<Document> {
     let mut documents = Vec::new();
     for file in files_under(&manifests()) {
-        if is_kustomization(&file) || file.starts_with(manifests().join("helm")) {
+        let others = ["helm", "patches"].map(|folder| manifests().join(folder));
+        if is_kustomization(&file) || others.iter().any(|folder| file.starts_with(folder)) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();
         for part in serde_yaml_ng::Deserializer::from_str(&text) {
-            let mut value = Value::deserialize(part)
+            let value = Value::deserialize(part)
                 .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            // A file for `kubectl patch` does not say what it patches.
-            if file.starts_with(manifests().join("patches")) {
-                let fields = value.as_mapping_mut().unwrap();
-                fields.insert("apiVersion".into(), "apps/v1".into());
-                fields.insert("kind".into(), "StatefulSet".into());
-            }
             documents.push(Document {
                 file: file.clone(),
                 value,

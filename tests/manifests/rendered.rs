@@ -309,3 +309,74 @@ fn the_chart_refuses_what_it_does_not_know() {
         assert!(why.contains(says), "{setting}: {why}");
     }
 }
+
+/// README's way in and out: what is left of it are three settings of the pod that do no harm.
+#[test]
+fn the_sidecar_is_added_to_a_statefulset_and_taken_out_again() {
+    let resources = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
+                     resources: [../../../tests/manifests/by_hand]\n";
+    let component = "components: [../../../manifests/components/existing-statefulset]\n";
+    let Some(before) = kustomized(resources) else {
+        return;
+    };
+    let Some(with) = kustomized(&format!("{resources}{component}")) else {
+        return;
+    };
+    let set = |objects: &[Value]| -> Value {
+        let found = objects.iter().find(|o| o["kind"] == "StatefulSet");
+        found.unwrap().clone()
+    };
+    for object in &with {
+        let written = serde_yaml_ng::to_value(object).unwrap();
+        let kept = as_kubernetes_reads_it(&written).unwrap();
+        assert_eq!(fields_lost(&written, &kept), Vec::<String>::new());
+    }
+    let service = with.iter().find(|o| o["kind"] == "Service").unwrap();
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
+    let names = |set: &Value, list: &str| -> Vec<String> {
+        let list = set["spec"]["template"]["spec"][list].as_array();
+        let items = list.into_iter().flatten();
+        let mut names: Vec<String> = items.map(|item| item["name"].to_string()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(&set(&with), "containers"),
+        ["\"redis\"", "\"sidecar\""]
+    );
+    assert_eq!(
+        names(&set(&with), "initContainers"),
+        ["\"install\"", "\"nodes-conf\""]
+    );
+
+    let kustomize = renderer("kustomize").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let remove = fs::read_to_string(manifests().join("patches/remove-sidecar.yaml")).unwrap();
+    write("set.yaml", &serde_yaml_ng::to_string(&set(&with)).unwrap());
+    write(
+        "remove.yaml",
+        &format!("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: redis-app}}\n{remove}"),
+    );
+    write(
+        "kustomization.yaml",
+        "resources: [set.yaml]\npatches: [{path: remove.yaml}]\n",
+    );
+    let built = run(&kustomize, &["build", &folder.path().display().to_string()]).unwrap();
+    let mut after = set(&objects(&built));
+    let mut before = set(&before);
+    let spec = after["spec"].as_object_mut().unwrap();
+    assert_eq!(spec.remove("minReadySeconds"), Some(json!(5)));
+    let pod = after["spec"]["template"]["spec"].as_object_mut().unwrap();
+    assert_eq!(pod.remove("enableServiceLinks"), Some(json!(false)));
+    assert_eq!(pod.remove("terminationGracePeriodSeconds"), Some(json!(60)));
+    for (list, empty) in [("initContainers", true), ("volumes", false)] {
+        let left = pod
+            .get(list)
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty);
+        assert_eq!(left, empty, "{list}");
+    }
+    pod.remove("initContainers");
+    assert_eq!(before["spec"].take(), after["spec"].take());
+}
