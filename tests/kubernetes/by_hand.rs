@@ -131,6 +131,30 @@ async fn the_sidecar_is_added_to_a_cluster_made_by_hand() -> Result<()> {
         took,
         &format!("{keys} of {KEYS} keys"),
     );
+
+    let pods = stage.pods()?;
+    let patch = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/manifests/patches/remove-sidecar.yaml"
+    );
+    let begin = Instant::now();
+    let set = "statefulset/redis-app";
+    stage.kubectl(&["patch", set, "--patch-file", patch])?;
+    stage.kubectl(&["rollout", "status", set, "--timeout=480s"])?;
+    let (alone, _) = stage.replaced(&pods, 6).await?;
+    ensure!(alone.ids() == before.ids(), "somebody was reborn:\n{alone}");
+    let left = stage.json(&["get", "pods"])?.to_string();
+    ensure!(
+        !left.contains("redis-sidecar:"),
+        "a container of it is left"
+    );
+    let keys = kept(&stage)?;
+    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
+    row(
+        "the sidecar removed again",
+        begin.elapsed(),
+        &format!("six pods one by one; {keys} of {KEYS} keys"),
+    );
     stage.close().await
 }
 
