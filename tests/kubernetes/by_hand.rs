@@ -4,8 +4,10 @@
 use crate::stage::{LONG, Stage, redis_image, sidecar_image};
 use crate::table::row;
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
+use testbed::truth::Snapshot;
 use testbed::wait;
 
 const KEYS: usize = 1000;
@@ -43,38 +45,87 @@ async fn made(case: &str) -> Result<Stage> {
     stage.kubectl(&args)?;
     stage.whole(6).await?;
     let sets: String = (0..KEYS).map(|k| format!("SET key:{k} {k}\n")).collect();
-    stage.feed(
-        &[
-            "exec",
-            "-i",
-            "redis-app-0",
-            "-c",
-            "redis",
-            "--",
-            "redis-cli",
-            "-c",
-        ],
-        &sets,
-    )?;
+    client(&stage, &sets)?;
     Ok(stage)
+}
+
+/// `redis-cli -c`, which goes where it is sent.
+fn client(stage: &Stage, commands: &str) -> Result<String> {
+    let cli = [
+        "exec",
+        "-i",
+        "redis-app-0",
+        "-c",
+        "redis",
+        "--",
+        "redis-cli",
+        "-c",
+    ];
+    stage.feed(&cli, commands)
+}
+
+/// A change of the StatefulSet, until all its pods are new ones; and that nothing is lost by it.
+async fn rolled(
+    stage: &Stage,
+    patch: &[&str],
+    ids: &BTreeMap<usize, String>,
+    what: &str,
+) -> Result<()> {
+    let set = "statefulset/redis-app";
+    let pods = stage.pods()?;
+    let begin = Instant::now();
+    stage.kubectl(&[&["patch", set], patch].concat())?;
+    stage.kubectl(&["rollout", "status", set, "--timeout=480s"])?;
+    let (snapshot, _) = stage.replaced(&pods, 6).await?;
+    let more = format!("six pods one by one; {}", unharmed(stage, &snapshot, ids)?);
+    row(what, begin.elapsed(), &more);
+    Ok(())
+}
+
+/// Out again. Without the sidecar a node that moved shows its old address for itself, so that whole is not
+/// to be had; the cluster serves.
+async fn removed(stage: &Stage, patch: &str, ids: &BTreeMap<usize, String>) -> Result<()> {
+    let set = "statefulset/redis-app";
+    let begin = Instant::now();
+    stage.kubectl(&["patch", set, "--patch-file", patch])?;
+    stage.kubectl(&["rollout", "status", set, "--timeout=560s"])?;
+    wait::until(LONG, "every Redis says ok", async || {
+        for (ordinal, id) in ids {
+            let said = stage.redis(
+                &format!("redis-app-{ordinal}"),
+                "CLUSTER MYID\nCLUSTER INFO\n",
+            )?;
+            ensure!(
+                said.starts_with(id.as_str()),
+                "{ordinal} was reborn: {said}"
+            );
+            ensure!(said.contains("cluster_state:ok"), "{ordinal}: {said}");
+        }
+        Ok(())
+    })
+    .await?;
+    let keys = kept(stage)?;
+    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
+    row(
+        "the sidecar removed again",
+        begin.elapsed(),
+        &format!("until every Redis says `ok`; {keys} of {KEYS} keys"),
+    );
+    Ok(())
+}
+
+/// Nobody was reborn, and no key is lost.
+fn unharmed(stage: &Stage, snapshot: &Snapshot, ids: &BTreeMap<usize, String>) -> Result<String> {
+    ensure!(snapshot.ids() == *ids, "somebody was reborn:\n{snapshot}");
+    let keys = kept(stage)?;
+    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
+    Ok(format!("{keys} of {KEYS} keys"))
 }
 
 /// How many of the keys are there.
 fn kept(stage: &Stage) -> Result<usize> {
     let gets: String = (0..KEYS).map(|k| format!("GET key:{k}\n")).collect();
-    let said = stage.feed(
-        &[
-            "exec",
-            "-i",
-            "redis-app-0",
-            "-c",
-            "redis",
-            "--",
-            "redis-cli",
-            "-c",
-        ],
-        &gets,
-    )?;
+    let said = client(stage, &gets)?;
     let values: Vec<&str> = said
         .lines()
         .filter(|line| !line.starts_with("->"))
@@ -88,14 +139,12 @@ fn kept(stage: &Stage) -> Result<usize> {
 #[ignore = "make e2e"]
 async fn the_sidecar_is_added_to_a_cluster_made_by_hand() -> Result<()> {
     let stage = made("existing").await?;
-    let (before, _) = stage.whole(6).await?;
-    let pods = stage.pods()?;
+    let ids = stage.up(6).await?;
     let patch = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/manifests/components/existing-statefulset/add-sidecar.yaml"
     ))?;
     let patch = patch.replace("redis-sidecar:0.1.0", &sidecar_image());
-    let begin = Instant::now();
     stage.kubectl(&[
         "patch",
         "service",
@@ -103,57 +152,24 @@ async fn the_sidecar_is_added_to_a_cluster_made_by_hand() -> Result<()> {
         "--patch",
         r#"{"spec":{"publishNotReadyAddresses":true}}"#,
     ])?;
-    stage.kubectl(&["patch", "statefulset", "redis-app", "--patch", &patch])?;
-    stage.kubectl(&[
-        "rollout",
-        "status",
-        "statefulset/redis-app",
-        "--timeout=480s",
-    ])?;
-    let (after, _) = stage.replaced(&pods, 6).await?;
-    let took = begin.elapsed();
-    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
-    let keys = kept(&stage)?;
-    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
-    row(
-        "the sidecar added to a cluster made by hand",
-        took,
-        &format!("six pods one by one; {keys} of {KEYS} keys"),
-    );
+    let what = "the sidecar added to a cluster made by hand";
+    rolled(&stage, &["--patch", &patch], &ids, what).await?;
+
     let moved = stage.pods()?;
     stage.kubectl(&["delete", "pods", "--all", "--wait=false"])?;
     let (again, took) = stage.replaced(&moved, 6).await?;
-    ensure!(again.ids() == before.ids(), "somebody was reborn:\n{again}");
-    let keys = kept(&stage)?;
-    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
-    row(
-        "then all its pods deleted",
-        took,
-        &format!("{keys} of {KEYS} keys"),
-    );
+    let more = unharmed(&stage, &again, &ids)?;
+    row("then all its pods deleted", took, &more);
 
-    let pods = stage.pods()?;
     let patch = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/manifests/patches/remove-sidecar.yaml"
     );
-    let begin = Instant::now();
-    let set = "statefulset/redis-app";
-    stage.kubectl(&["patch", set, "--patch-file", patch])?;
-    stage.kubectl(&["rollout", "status", set, "--timeout=480s"])?;
-    let (alone, _) = stage.replaced(&pods, 6).await?;
-    ensure!(alone.ids() == before.ids(), "somebody was reborn:\n{alone}");
+    removed(&stage, patch, &ids).await?;
     let left = stage.json(&["get", "pods"])?.to_string();
     ensure!(
         !left.contains("redis-sidecar:"),
         "a container of it is left"
-    );
-    let keys = kept(&stage)?;
-    ensure!(keys == KEYS, "{keys} of {KEYS} keys are left");
-    row(
-        "the sidecar removed again",
-        begin.elapsed(),
-        &format!("six pods one by one; {keys} of {KEYS} keys"),
     );
     stage.close().await
 }
