@@ -62,7 +62,7 @@ pub(crate) fn waiting(world: &World) -> Option<(Known, &'static str)> {
     } else if a_dead_owner(world) {
         known.dead_owners = 1;
         "a node holds a lost master for an owner of slots, and its agent says so"
-    } else if world.pods.iter().any(|p| says(p, "is itself a replica")) {
+    } else if a_sub_replica(world) {
         known.sub_replicas = 1;
         "a replica's master has become a replica, and the link is down, as its agent says"
     } else if half_open(world) {
@@ -131,6 +131,18 @@ fn a_dead_owner(world: &World) -> bool {
             dead && highest(rec.segs).is_some_and(|epoch| rec.epoch >= epoch)
         }) && says_uncovered(p)
     }) || (differ && world.pods.iter().any(|p| says(p, "in vain to be elected")))
+}
+
+/// Whether a replica replicates a replica over a link that is down, and its agent says so much.
+fn a_sub_replica(world: &World) -> bool {
+    world.pods.iter().any(|p| {
+        let node = p.node.as_ref();
+        let master = node.and_then(|node| node.recs.get(&node.me().master?));
+        let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
+        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+        master.is_some_and(|master| master.replica)
+            && reasons.any(|reason| reason.code == ReasonCode::ReplicaLinkDown)
+    })
 }
 
 /// Whether a node has sent its PING to a Redis that was stopped, whose pod then went without a word and
