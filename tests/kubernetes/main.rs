@@ -12,6 +12,7 @@
     missing_docs
 )]
 
+mod access;
 mod by_hand;
 mod kubectl;
 mod moving;

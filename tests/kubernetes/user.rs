@@ -46,6 +46,24 @@ impl std::fmt::Display for Book {
 impl Stage {
     /// Starts one, and waits until it writes.
     pub(crate) async fn user(&self) -> Result<()> {
+        self.starts(&format!("{}:6379", self.headless), "").await
+    }
+
+    /// One that knows these names and their addresses, and has no DNS.
+    pub(crate) async fn outsider(&self, names: &[(String, String)]) -> Result<()> {
+        let hosts: Vec<String> = names
+            .iter()
+            .map(|(name, address)| format!("{{ip: {address}, hostnames: [{name}]}}"))
+            .collect();
+        let hosts = hosts.join(", ");
+        let knows = format!(
+            "  dnsPolicy: None\n  dnsConfig: {{nameservers: [127.0.0.1]}}\n  hostAliases: [{hosts}]\n"
+        );
+        let (first, _) = names.first().context("no name")?;
+        self.starts(&format!("{first}:6379"), &knows).await
+    }
+
+    async fn starts(&self, seed: &str, knows: &str) -> Result<()> {
         let password = self.password.map_or_else(String::new, |password| {
             format!(", {{name: PASSWORD, value: {password}}}")
         });
@@ -61,11 +79,11 @@ spec:
   restartPolicy: Never
   automountServiceAccountToken: false
   enableServiceLinks: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+{knows}  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
   containers:
     - name: ledger
       image: {}
-      args: [\"{}:6379\"]
+      args: [\"{seed}\"]
       env: [{{name: MASTERS, value: \"{}\"}}{password}]
       securityContext:
         allowPrivilegeEscalation: false
@@ -73,7 +91,6 @@ spec:
         capabilities: {{drop: [ALL]}}
 ",
                 ledger_image(),
-                self.headless,
                 self.masters
             ),
         )?;

@@ -206,6 +206,7 @@ fn every_component_renders_alone_and_with_the_others() {
         "ordered-ready",
         "network-policy",
         "prometheus",
+        "access",
     ];
     let mut sets: Vec<Vec<&str>> = all.iter().map(|name| vec![*name]).collect();
     sets.push(Vec::new());
@@ -242,6 +243,7 @@ fn the_chart_s_switches_are_the_components() {
         ("podManagementPolicy=\"OrderedReady\"", "ordered-ready"),
         ("passwordSecret=\"redis-password\"", "password"),
         ("networkPolicy={\"enabled\":true}", "network-policy"),
+        ("access={\"enabled\":true}", "access"),
     ];
     for (setting, component) in cases {
         let (Some(chart), Some(base)) = (chart(&[setting]), components(&[component])) else {
@@ -301,12 +303,81 @@ fn the_chart_refuses_what_it_does_not_know() {
         ("podManagementPolicy=\"Serial\"", "podManagementPolicy"),
         ("sidecar.env={\"POD_IP\":\"1.2.3.4\"}", "POD_IP"),
         ("storage={\"size\":\"big\"}", "size"),
+        ("access={\"enabled\":true,\"type\":\"ClusterIP\"}", "type"),
     ] {
         let Some(rendered) = chart(&[setting]) else {
             return;
         };
         let why = rendered.expect_err(setting);
         assert!(why.contains(says), "{setting}: {why}");
+    }
+}
+
+/// Each pod has a Service that finds it and no other, and Redis sends clients to names.
+#[test]
+fn clients_from_outside_find_each_pod() {
+    let big = [
+        "masters=5",
+        "extraReplicas=1",
+        "access={\"enabled\":true,\"type\":\"NodePort\",\"annotations\":{\"dns\":\"{{ .pod }}.x\"}}",
+    ];
+    let (Some(six), Some(eleven)) = (components(&["access"]), chart(&big)) else {
+        return;
+    };
+    let eleven = eleven.unwrap();
+    for (objects, kind) in [(&six, "LoadBalancer"), (&eleven, "NodePort")] {
+        check(objects, kind);
+        let set = objects.iter().find(|o| o["kind"] == "StatefulSet").unwrap();
+        let outside = |o: &&Value| o["spec"]["type"] == kind;
+        let services: Vec<&Value> = objects.iter().filter(outside).collect();
+        assert_eq!(json!(services.len()), set["spec"]["replicas"]);
+        for (ordinal, service) in services.iter().enumerate() {
+            let pod = format!("redis-app-{ordinal}");
+            assert_eq!(service["metadata"]["name"], pod);
+            let mut selector = service["spec"]["selector"].clone();
+            let found = selector.as_object_mut().unwrap();
+            let one = found.remove("statefulset.kubernetes.io/pod-name");
+            assert_eq!(one, Some(json!(pod)));
+            assert_eq!(selector, set["spec"]["selector"]["matchLabels"], "{pod}");
+            let dns = &service["metadata"]["annotations"]["dns"];
+            assert!(
+                kind == "LoadBalancer" || *dns == format!("{pod}.x"),
+                "{dns}"
+            );
+        }
+    }
+    let old = ["access={\"enabled\":true}", "redis.image.tag=\"6.2\""];
+    let why = chart(&old).unwrap().expect_err("Redis 6.2");
+    assert!(why.contains("6.2"), "{why}");
+}
+
+/// Both add arguments to Redis's command; neither order loses one.
+#[test]
+fn a_password_and_access_go_together() {
+    let whole = json!([
+        "/etc/redis/redis.conf",
+        "--include",
+        "/etc/redis-password/auth.conf",
+        "--cluster-preferred-endpoint-type",
+        "hostname"
+    ]);
+    for names in [["password", "access"], ["access", "password"]] {
+        let Some(objects) = components(&names) else {
+            return;
+        };
+        let set = objects.iter().find(|o| o["kind"] == "StatefulSet").unwrap();
+        let args = &set["spec"]["template"]["spec"]["containers"][0]["args"];
+        let sorted = |args: &Value| {
+            let mut all: Vec<String> = args
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(Value::to_string)
+                .collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(args), sorted(&whole), "{names:?}");
     }
 }
 
