@@ -2,7 +2,7 @@
 //! the pieces name each other rightly: selectors, ports, probes, Services, and the sidecar's
 //! variables. Also checks that README.md names every variable.
 //!
-//! Needs no cluster and no network. Whether kustomize builds the result is not tested here.
+//! Needs no cluster and no network. What kustomize and helm make of it is in `rendered.rs`.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -21,12 +21,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
+#[path = "manifests/access.rs"]
+mod access;
 #[path = "manifests/components.rs"]
 mod components;
 #[path = "manifests/read.rs"]
 mod read;
 #[path = "manifests/rendered.rs"]
 mod rendered;
+#[path = "manifests/version.rs"]
+mod version;
 use read::*;
 
 /// Every variable that the agent reads, and whether it must be set.

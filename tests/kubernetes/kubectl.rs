@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Runs it, and returns what it printed.
 pub(crate) fn kubectl(args: &[&str]) -> Result<String> {
@@ -12,6 +12,15 @@ pub(crate) fn kubectl(args: &[&str]) -> Result<String> {
 
 /// The same with a standard input.
 pub(crate) fn feed(args: &[&str], input: &str) -> Result<String> {
+    Ok(String::from_utf8(run(args, input)?.stdout)?)
+}
+
+/// What it said beside its result: warnings, and why it tried again.
+pub(crate) fn complaints(args: &[&str]) -> Result<String> {
+    Ok(String::from_utf8(run(args, "")?.stderr)?)
+}
+
+fn run(args: &[&str], input: &str) -> Result<Output> {
     ensure!(
         std::env::var_os("KUBECONFIG").is_some(),
         "KUBECONFIG must name the cluster to test on; `make e2e` boots one"
@@ -34,10 +43,10 @@ pub(crate) fn feed(args: &[&str], input: &str) -> Result<String> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(output)
 }
 
-/// The same, as JSON.
+/// The same as [`kubectl`], as JSON.
 pub(crate) fn json(args: &[&str]) -> Result<Value> {
     let mut args = args.to_vec();
     args.extend(["-o", "json"]);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use testbed::truth::{Account, Place, Snapshot, Truth};
 use testbed::wait;
@@ -14,6 +15,7 @@ use testbed::wait;
 /// For what Kubernetes, Redis and the sidecars do together on two shared cores.
 pub(crate) const LONG: Duration = Duration::from_secs(180);
 const REDIS_PORT: u16 = 6379;
+const PASSWORD: &str = "a-password-of-tests";
 
 /// An image from the environment, or the one that the manifests name.
 fn image(variable: &str, default: &str) -> (String, String) {
@@ -110,8 +112,39 @@ impl Stage {
         })
     }
 
+    /// With the Secret that components/password asks for.
+    pub(crate) fn with_password(mut self) -> Result<Self> {
+        let auth = format!("requirepass {PASSWORD}\nmasterauth {PASSWORD}");
+        self.kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            "redis-password",
+            &format!("--from-literal=password={PASSWORD}"),
+            &format!("--from-literal=auth.conf={auth}"),
+        ])?;
+        self.password = Some(PASSWORD);
+        Ok(self)
+    }
+
     /// As a user does: a kustomization of one's own, with the components wanted.
     pub(crate) fn apply(&self, components: &[&str], patches: &str) -> Result<()> {
+        let folder = self.kustomization(components, patches)?;
+        kubectl(&["apply", "-k", &folder.display().to_string()])?;
+        Ok(())
+    }
+
+    /// The API server reads it all, and says what is wrong with it; nothing is made.
+    pub(crate) fn try_to_apply(&self, components: &[&str]) -> Result<()> {
+        let folder = self.kustomization(components, "")?.display().to_string();
+        let dry = ["apply", "--dry-run=server", "--validate=strict", "-k"];
+        let said = kubectl(&[&dry[..], &[&folder]].concat());
+        let said = said.with_context(|| format!("with {components:?}"))?;
+        ensure!(said.contains("statefulset"), "{components:?}: {said}");
+        Ok(())
+    }
+
+    fn kustomization(&self, components: &[&str], patches: &str) -> Result<PathBuf> {
         let folder = folder().join(&self.namespace);
         fs::create_dir_all(&folder)?;
         let (sidecar, tag) = image("E2E_SIDECAR_IMAGE", "redis-sidecar:0.1.0");
@@ -130,8 +163,7 @@ impl Stage {
                 self.namespace
             ),
         )?;
-        kubectl(&["apply", "-k", &folder.display().to_string()])?;
-        Ok(())
+        Ok(folder)
     }
 
     pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {

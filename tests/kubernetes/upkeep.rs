@@ -80,6 +80,7 @@ async fn a_canary_by_partition() -> Result<()> {
     let stage = Stage::open("canary").await?;
     stage.apply(&[], "")?;
     let ids = stage.up(6).await?;
+    stage.user().await?;
     let before = stage.pods()?;
     let partition = |n: u32| {
         let patch = format!(
@@ -102,8 +103,11 @@ async fn a_canary_by_partition() -> Result<()> {
     let begin = Instant::now();
     partition(0)?;
     let (snapshot, _) = stage.replaced(&before[..5], 6).await?;
-    row("the other five after it", begin.elapsed(), "");
     ensure!(snapshot.ids() == ids, "somebody was reborn:\n{snapshot}");
+    let took = begin.elapsed();
+    let book = stage.book().await?;
+    book.keeps_all()?;
+    row("the other five after it", took, &book.to_string());
     stage.close().await
 }
 

@@ -42,10 +42,20 @@ fn run(program: &Path, args: &[&str]) -> Result<String, String> {
     }
 }
 
-fn chart(settings: &[&str]) -> Option<Result<Vec<Value>, String>> {
+pub(crate) fn chart(settings: &[&str]) -> Option<Result<Vec<Value>, String>> {
+    chart_for("1.34.1", settings)
+}
+
+fn chart_for(kubernetes: &str, settings: &[&str]) -> Option<Result<Vec<Value>, String>> {
     let helm = renderer("helm")?;
     let chart = manifests().join("helm/redis-cluster").display().to_string();
-    let mut args = vec!["template", "--kube-version", "1.34.1", "redis-app", &chart];
+    let mut args = vec![
+        "template",
+        "--kube-version",
+        kubernetes,
+        "redis-app",
+        &chart,
+    ];
     for setting in settings {
         args.extend(["--set-json", setting]);
     }
@@ -66,7 +76,7 @@ fn kustomized(kustomization: &str) -> Option<Vec<Value>> {
     ))
 }
 
-fn components(names: &[&str]) -> Option<Vec<Value>> {
+pub(crate) fn components(names: &[&str]) -> Option<Vec<Value>> {
     let paths: Vec<String> = names
         .iter()
         .map(|name| format!("../../../manifests/components/{name}"))
@@ -85,7 +95,7 @@ fn objects(text: &str) -> Vec<Value> {
 }
 
 /// Every object is one that Kubernetes knows, field by field, and the pods are as restricted as can be.
-fn check(objects: &[Value], what: &str) {
+pub(crate) fn check(objects: &[Value], what: &str) {
     assert!(!objects.is_empty(), "{what}: nothing");
     let mut names = BTreeSet::new();
     for object in objects {
@@ -151,6 +161,7 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let own_names = |text: String| {
         text.replace("redis-app-headless", "redis-headless")
             .replace("redis-app-conf", "redis-conf")
+            .replace("redis-app-metrics", "redis-metrics")
     };
     let mut by_name = BTreeMap::new();
     for object in objects {
@@ -243,10 +254,16 @@ fn the_chart_s_switches_are_the_components() {
         ("podManagementPolicy=\"OrderedReady\"", "ordered-ready"),
         ("passwordSecret=\"redis-password\"", "password"),
         ("networkPolicy={\"enabled\":true}", "network-policy"),
+        ("serviceMonitor={\"enabled\":true}", "prometheus"),
         ("access={\"enabled\":true}", "access"),
     ];
     for (setting, component) in cases {
-        let (Some(chart), Some(base)) = (chart(&[setting]), components(&[component])) else {
+        let (mut settings, mut names) = (vec![setting], vec![component]);
+        if component == "access" {
+            settings.push("passwordSecret=\"redis-password\"");
+            names.insert(0, "password");
+        }
+        let (Some(chart), Some(base)) = (chart(&settings), components(&names)) else {
             return;
         };
         let chart = chart.unwrap();
@@ -266,7 +283,7 @@ fn the_chart_renders_with_everything_switched_on() {
         "extraReplicas=1",
         "nativeSidecar=true",
         "passwordSecret=\"s\"",
-        "networkPolicy={\"enabled\":true}",
+        "networkPolicy={\"enabled\":true,\"metricsFrom\":\"monitoring\"}",
         "serviceMonitor={\"enabled\":true,\"labels\":{\"release\":\"p\"}}",
         "storage={\"size\":\"10Gi\",\"className\":\"fast\"}",
         "clusterDomain=\"k8s.example\"",
@@ -275,7 +292,7 @@ fn the_chart_renders_with_everything_switched_on() {
         "tolerations=[{\"key\":\"redis\",\"operator\":\"Exists\"}]",
         "priorityClassName=\"high\"",
         "imagePullSecrets=[{\"name\":\"registry\"}]",
-        "sidecar.env={\"READY_WHEN\":\"cluster\"}",
+        "sidecar.env={\"READY_WHEN\":\"cluster\",\"REDIS_USERNAME\":\"agent\"}",
         "redis.extraConfig=\"hz 20\\nmaxclients 1000\"",
         "redis.image.tag=\"6.2\"",
     ];
@@ -286,10 +303,22 @@ fn the_chart_renders_with_everything_switched_on() {
     check(&objects, "everything");
     let set = objects.iter().find(|o| o["kind"] == "StatefulSet").unwrap();
     assert_eq!(set["spec"]["replicas"], 16);
+    // `init` judges as the sidecar does, so it is told the same.
+    let inits = set["spec"]["template"]["spec"]["initContainers"].as_array();
+    let env = |name: &str| -> Vec<Value> {
+        let found = inits.unwrap().iter().find(|init| init["name"] == name);
+        let own = ["NODE_NAME", "ZONE", "SOCKET"].map(|name| json!(name));
+        let all = found.unwrap()["env"].as_array().unwrap().iter();
+        all.filter(|v| !own.contains(&v["name"])).cloned().collect()
+    };
+    assert_eq!(env("nodes-conf"), env("sidecar"));
+    let user = json!({"name": "REDIS_USERNAME", "value": "agent"});
+    assert!(env("nodes-conf").contains(&user));
     let conf = objects.iter().find(|o| o["kind"] == "ConfigMap").unwrap();
     let conf = conf["data"]["redis.conf"].as_str().unwrap();
     // Redis before 7.0 does not start with the other name.
     assert!(conf.contains("cluster-migration-barrier 1000"), "{conf}");
+    assert!(conf.contains("bind * -::*"), "{conf}");
     assert!(!conf.contains("allow-replica-migration"), "{conf}");
     assert!(conf.ends_with("hz 20\nmaxclients 1000\n"), "{conf}");
 }
@@ -304,6 +333,7 @@ fn the_chart_refuses_what_it_does_not_know() {
         ("sidecar.env={\"POD_IP\":\"1.2.3.4\"}", "POD_IP"),
         ("storage={\"size\":\"big\"}", "size"),
         ("access={\"enabled\":true,\"type\":\"ClusterIP\"}", "type"),
+        ("access={\"enabled\":true}", "passwordSecret"),
     ] {
         let Some(rendered) = chart(&[setting]) else {
             return;
@@ -311,73 +341,35 @@ fn the_chart_refuses_what_it_does_not_know() {
         let why = rendered.expect_err(setting);
         assert!(why.contains(says), "{setting}: {why}");
     }
-}
-
-/// Each pod has a Service that finds it and no other, and Redis sends clients to names.
-#[test]
-fn clients_from_outside_find_each_pod() {
-    let big = [
-        "masters=5",
-        "extraReplicas=1",
-        "access={\"enabled\":true,\"type\":\"NodePort\",\"annotations\":{\"dns\":\"{{ .pod }}.x\"}}",
+    let shut_out = [
+        "networkPolicy={\"enabled\":true}",
+        "serviceMonitor={\"enabled\":true}",
     ];
-    let (Some(six), Some(eleven)) = (components(&["access"]), chart(&big)) else {
-        return;
-    };
-    let eleven = eleven.unwrap();
-    for (objects, kind) in [(&six, "LoadBalancer"), (&eleven, "NodePort")] {
-        check(objects, kind);
-        let set = objects.iter().find(|o| o["kind"] == "StatefulSet").unwrap();
-        let outside = |o: &&Value| o["spec"]["type"] == kind;
-        let services: Vec<&Value> = objects.iter().filter(outside).collect();
-        assert_eq!(json!(services.len()), set["spec"]["replicas"]);
-        for (ordinal, service) in services.iter().enumerate() {
-            let pod = format!("redis-app-{ordinal}");
-            assert_eq!(service["metadata"]["name"], pod);
-            let mut selector = service["spec"]["selector"].clone();
-            let found = selector.as_object_mut().unwrap();
-            let one = found.remove("statefulset.kubernetes.io/pod-name");
-            assert_eq!(one, Some(json!(pod)));
-            assert_eq!(selector, set["spec"]["selector"]["matchLabels"], "{pod}");
-            let dns = &service["metadata"]["annotations"]["dns"];
-            assert!(
-                kind == "LoadBalancer" || *dns == format!("{pod}.x"),
-                "{dns}"
-            );
-        }
-    }
-    let old = ["access={\"enabled\":true}", "redis.image.tag=\"6.2\""];
-    let why = chart(&old).unwrap().expect_err("Redis 6.2");
-    assert!(why.contains("6.2"), "{why}");
+    let why = chart(&shut_out).unwrap().expect_err("Prometheus kept out");
+    assert!(why.contains("metricsFrom"), "{why}");
+    let native = chart_for("1.28.0", &["nativeSidecar=true"]).unwrap();
+    assert!(native.expect_err("no native sidecars").contains("1.28"));
 }
 
-/// Both add arguments to Redis's command; neither order loses one.
+/// Each server starts with its redis.conf: the names of settings have changed.
 #[test]
-fn a_password_and_access_go_together() {
-    let whole = json!([
-        "/etc/redis/redis.conf",
-        "--include",
-        "/etc/redis-password/auth.conf",
-        "--cluster-preferred-endpoint-type",
-        "hostname"
-    ]);
-    for names in [["password", "access"], ["access", "password"]] {
-        let Some(objects) = components(&names) else {
+fn the_chart_knows_old_servers() {
+    for (tag, bind, migration) in [
+        ("6.0.16", "bind 0.0.0.0", "cluster-migration-barrier 1000"),
+        ("6", "bind * -::*", "cluster-migration-barrier 1000"),
+        ("6-alpine", "bind * -::*", "cluster-migration-barrier 1000"),
+        ("7", "bind * -::*", "cluster-allow-replica-migration no"),
+        ("8.0", "bind * -::*", "cluster-allow-replica-migration no"),
+    ] {
+        let Some(objects) = chart(&[&format!("redis.image.tag={tag:?}")]) else {
             return;
         };
-        let set = objects.iter().find(|o| o["kind"] == "StatefulSet").unwrap();
-        let args = &set["spec"]["template"]["spec"]["containers"][0]["args"];
-        let sorted = |args: &Value| {
-            let mut all: Vec<String> = args
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(Value::to_string)
-                .collect();
-            all.sort();
-            all
-        };
-        assert_eq!(sorted(args), sorted(&whole), "{names:?}");
+        let objects = objects.unwrap();
+        let conf = objects.iter().find(|o| o["kind"] == "ConfigMap").unwrap();
+        let conf = conf["data"]["redis.conf"].as_str().unwrap();
+        let settings: Vec<&str> = conf.lines().collect();
+        assert!(settings.contains(&bind), "{tag}: {conf}");
+        assert!(settings.contains(&migration), "{tag}: {conf}");
     }
 }
 

@@ -57,6 +57,10 @@ securityContext:
 - name: REDIS_PASSWORD_FILE
   value: /etc/redis-password/password
 {{- end }}
+{{- range $name, $value := .Values.sidecar.env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "passwordMount" -}}
@@ -68,6 +72,9 @@ securityContext:
 {{- end }}
 
 {{- define "sidecar" -}}
+{{- if and .Values.nativeSidecar (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
+{{- fail (printf "nativeSidecar: Kubernetes 1.29 or later, and this one is %s" .Capabilities.KubeVersion.Version) }}
+{{- end }}
 - name: sidecar
   {{- include "sidecarImage" . | nindent 2 }}
   {{- if .Values.nativeSidecar }}
@@ -93,10 +100,6 @@ securityContext:
           fieldPath: metadata.labels['topology.kubernetes.io/zone']
     - name: SOCKET
       value: /run/redis-sidecar/redis-sidecar.sock
-    {{- range $name, $value := .Values.sidecar.env }}
-    - name: {{ $name }}
-      value: {{ $value | quote }}
-    {{- end }}
   # The kubelet stops all containers at one time. With the same hook the sidecar stays until the handoff
   # is over.
   lifecycle:
