@@ -395,12 +395,14 @@ fn policy(config: &Config) -> Policy {
 #[cfg(debug_assertions)]
 #[allow(clippy::disallowed_methods, reason = "not in a release")]
 fn with_times_of_tests(mut policy: Policy) -> Policy {
-    let ms = std::env::var("TEST_GHOSTS_GONE_FOR_MS").ok();
-    if let Some(ms) = ms.and_then(|ms| ms.parse().ok()) {
-        let time = Duration::from_millis(ms);
+    let ms = |name: &str| {
+        let ms = std::env::var(name).ok()?.parse().ok()?;
+        Some(Duration::from_millis(ms))
+    };
+    if let Some(time) = ms("TEST_GHOSTS_GONE_FOR_MS") {
         policy.ghosts = crate::decide::policy::GhostTimes {
             gone_for: time,
-            no_meet_for: time / 2,
+            no_meet_for: ms("TEST_NO_MEET_FOR_MS").unwrap_or(time / 2),
         };
     }
     policy

@@ -158,7 +158,7 @@ fn alarms(
     events
 }
 
-/// Everything but what belongs to an ordinary start, what is so for good, and a refusal, which stays among
+/// Everything but what belongs to an ordinary start or stop, what is so for good, and a refusal, which stays among
 /// the reasons for a while and is in the log.
 fn is_alarm(code: ReasonCode) -> bool {
     !matches!(
@@ -175,5 +175,6 @@ fn is_alarm(code: ReasonCode) -> bool {
             | ReasonCode::InotifyUnavailable
             | ReasonCode::NotInDns
             | ReasonCode::DryRun
+            | ReasonCode::Stopping
     )
 }

@@ -137,8 +137,11 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
                 let silent = not_agreed(scene, own, ghost, gone_for);
                 if silent.is_empty() {
                     let pod = scene.policy.pod(ordinal);
+                    let ghost = format!("node {id}, which {pod} was");
                     let action = Action::Forget { id: *id, pod };
-                    plan.act(format!("forget {id}"), GAP, action, evidence);
+                    if plan.act(format!("forget {id}"), GAP, action, evidence) {
+                        plan.happened("forgotten", ghost);
+                    }
                     continue;
                 }
                 ask_members(scene, plan, &silent);

@@ -139,10 +139,25 @@ fn work(scene: &Scene<'_>, cleared: Option<&Cleared>, task: &Task<'_>, plan: &mu
             plan.answer(task.id, answer);
             return;
         }
+        if let Some(event) = event(scene, &plan.memory().handoff, &answer) {
+            plan.happened(event, answer.says.clone());
+        }
         plan.memory_mut().handoff.over = Some(answer);
     }
     if let Some(answer) = plan.memory().handoff.over.clone() {
         plan.answer(task.id, answer);
+    }
+}
+
+/// What the history calls it; nothing where there was nothing to hand over.
+fn event(scene: &Scene<'_>, handoff: &Handoff, answer: &Answer) -> Option<&'static str> {
+    let done = answer.outcome == Outcome::Done;
+    let replica = scene.me.is_some_and(|me| me.flags.replica());
+    match (handoff.from.is_some(), handoff.slots.is_empty()) {
+        (true, _) if done => Some("took-over"),
+        (false, false) if done && replica => Some("handed-over"),
+        (true, _) | (false, false) => Some("handoff-failed"),
+        (false, true) => None,
     }
 }
 
@@ -240,7 +255,7 @@ fn hand_over(
     let told = plan.memory().handoff.told;
     if let Some((id, at)) = told
         && now - at < GIVEN_UP_AFTER
-        && !refused(scene, &id)
+        && refusal(scene, &id).is_none()
     {
         return match now < task.until {
             true => under_way(format!("{} was told to take over", scene.name_of(&id))),
@@ -304,11 +319,13 @@ fn tell(scene: &Scene<'_>, best: &Candidate, task: &Task<'_>, plan: &mut Plan) {
     plan.act(key, GIVEN_UP_AFTER, action, evidence);
 }
 
-/// Whether the last word to this node was refused.
-fn refused(scene: &Scene<'_>, id: &NodeId) -> bool {
+/// Redis's words, where the last order about this node was refused.
+fn refusal<'a>(scene: &Scene<'a>, id: &NodeId) -> Option<&'a str> {
     let id = id.to_string();
     let mut refusals = scene.seen.refusals.iter();
-    refusals.any(|refusal| refusal.action.contains(&id) && refusal.action.contains("take over"))
+    let last = refusals
+        .find(|refusal| refusal.action.contains(&id) && refusal.action.contains("take over"));
+    last.map(|refusal| refusal.error.as_str())
 }
 
 /// Over when the new master is seen to serve what this node had.
@@ -367,8 +384,11 @@ fn take_over(
     let link = own.server.replica.as_ref();
     let linked = link.is_some_and(|link| link.link_up && !link.syncing);
     let told = plan.memory().handoff.told;
-    let refused = refused(scene, &master.id);
-    if scene.seen.now >= task.until || (refused && told.is_some()) {
+    let refused = refusal(scene, &master.id).filter(|_| told.is_some());
+    if let Some(words) = refused {
+        return not_done(format!("not taken over from {name}: {words}"));
+    }
+    if scene.seen.now >= task.until {
         return not_done(format!("not taken over from {name}"));
     }
     let key = format!("take over {}", master.id);

@@ -219,11 +219,15 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     if scene.slot_owner_answers(present, &master.id) && !still_there {
         let evidence =
             format!("it is this node's master, at {present}, and replication dials {dials}");
+        let pod = scene.name_of(&master.id);
+        let repair = format!("replication dialled {dials}, and {pod} is at {present}");
         let action = Action::Replicate {
             master: master.id,
-            pod: scene.name_of(&master.id),
+            pod,
         };
-        plan.act(key, REPLICATE_GAP, action, evidence);
+        if plan.act(key, REPLICATE_GAP, action, evidence) {
+            plan.happened("link-repaired", repair);
+        }
     }
 }
 

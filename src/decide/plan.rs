@@ -87,13 +87,20 @@ impl Plan {
 
     /// Orders an action unless the same one (`key`) was ordered less than `gap` ago; what has been
     /// ordered in vain again and again waits longer each time. The gap gets up to a quarter longer
-    /// by ordinal and time, so that many agents do not move in step.
-    pub fn act(&mut self, key: String, gap: Duration, action: Action, evidence: impl Into<String>) {
+    /// by ordinal and time, so that many agents do not move in step. True when it is ordered for the
+    /// first time in a while.
+    pub fn act(
+        &mut self,
+        key: String,
+        gap: Duration,
+        action: Action,
+        evidence: impl Into<String>,
+    ) -> bool {
         if !self.due(&key, gap) || (self.paused && !self.goes_on_in_a_pause(&action)) {
-            return;
+            return false;
         }
         let Ok(not_after) = self.rests_until(&action) else {
-            return;
+            return false;
         };
         self.note_met(&action);
         let before = self.memory.written.get(&key);
@@ -104,6 +111,7 @@ impl Plan {
             evidence: evidence.into(),
             not_after,
         });
+        times == 1
     }
 
     /// What is only the agent's own file, and what takes back what the agent itself has begun.

@@ -121,7 +121,9 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         master: master.id,
         pod: name,
     };
-    plan.act("succeed".to_owned(), GAP, action, evidence);
+    if plan.act("succeed".to_owned(), GAP, action, evidence.clone()) {
+        plan.happened("failover-forced", evidence);
+    }
 }
 
 /// Whether the own master is lost.

@@ -151,6 +151,38 @@ async fn no_live_node_is_forgotten() -> Result<()> {
     bed.finish().await
 }
 
+/// Scenario 48: the one who takes the place was met a moment ago, and nobody is forgotten until that is
+/// long enough ago, though the ghost has been gone for its time.
+#[tokio::test]
+async fn nobody_is_forgotten_soon_after_a_meet() -> Result<()> {
+    let no_meet_for = Duration::from_secs(15);
+    let bed = impatient("after-a-meet")
+        .agent_env("TEST_NO_MEET_FOR_MS", "15000")
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let ghost = &before.nodes[&4].node_id;
+    let seen = bed.writes_seen().await?;
+    let began = std::time::Instant::now();
+    lose_volume(&bed, 4).await?;
+    wait::until(LONG, "it is met under its new ID", async || {
+        let met = bed.writes_seen().await?.since(&seen);
+        ensure!(met.iter().any(|write| write.contains("meet")), "{met:?}");
+        Ok(())
+    })
+    .await?;
+    wait::until(2 * LONG, "the old one is forgotten", async || {
+        unknown_to_all(&bed, ghost, &[]).await
+    })
+    .await?;
+    println!("forgotten after {:?}", began.elapsed());
+    ensure!(began.elapsed() > no_meet_for, "{:?}", began.elapsed());
+    bed.whole(LONG).await?;
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
 /// The times of S6 as they are shipped.
 #[tokio::test]
 #[ignore = "takes three minutes"]

@@ -1,7 +1,10 @@
 //! Scenarios 56 and 57: passwords that change under running pods, and users that may not do what
 //! the agent needs.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use testbed::{Pod, Testbed, server::Server, wait};
@@ -225,4 +228,37 @@ async fn a_user_that_may_not_write_is_named_with_the_command() -> Result<()> {
         bed.finish().await?;
     }
     Ok(())
+}
+
+/// Scenario 57: what a handoff orders. The hook ends at once, with Redis's words, and nothing has happened.
+#[tokio::test]
+async fn a_user_that_may_not_fail_over_is_named_with_the_command() -> Result<()> {
+    if !by_subcommand()? {
+        println!("not tried: this server denies no subcommand alone");
+        return Ok(());
+    }
+    let bed = with_user("acl-failover").await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let (master, replica) = (bed.pod(0)?, bed.pod(3)?);
+    set_user(&replica, "-cluster|failover").await?;
+    let began = Instant::now();
+    let hook = command(&master, &["pre-stop", "--grace", "40"]).await?;
+    ensure!(hook.code == 1, "{hook:?}");
+    ensure!(began.elapsed() < Duration::from_secs(20), "{hook:?}");
+    for part in ["redis-app-3 refuses: NOPERM", "cluster|failover"] {
+        ensure!(hook.text.contains(part), "{part}: {hook:?}");
+    }
+    says(&master, "redis-no-permission", "cluster|failover").await?;
+    let asked = command(&replica, &["failover"]).await?;
+    ensure!(asked.code == 1, "{asked:?}");
+    ensure!(asked.text.contains("NOPERM"), "{asked:?}");
+    let now = bed.whole(LONG).await?;
+    ensure!(now.masters() == before.masters(), "{now}");
+    set_user(&replica, "+cluster|failover").await?;
+    let asked = command(&replica, &["failover"]).await?;
+    ensure!(asked.code == 0, "{asked:?}");
+    let after = bed.whole(LONG).await?;
+    ensure!(after.masters() == [1, 2, 3], "{after}");
+    bed.finish().await
 }

@@ -6,7 +6,7 @@ use crate::decide::plan::Plan;
 use crate::decide::scene::{Scene, verify};
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
-use crate::model::observation::OwnFacts;
+use crate::model::observation::{OwnFacts, PeerAgent, PeerAnswer, PeerRedis};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -96,6 +96,21 @@ fn candidate(
         Some(Ok(peer)) if peer.facts.id == node.id => Some(peer),
         Some(Ok(_) | Err(_)) | None => None,
     };
+    let half = scene.seen.now - task.since >= (task.until - task.since) / 2;
+    // A sidecar would say that its pod is about to be stopped. Where there is none, as when it is being
+    // removed, the node ID is proof enough of who it is, and better than nobody.
+    let facts = peer.map(|peer| peer.facts);
+    let facts = facts.or_else(|| match answer {
+        Some((
+            _,
+            PeerAnswer {
+                redis: PeerRedis::Up(facts),
+                agent: PeerAgent::Silent(_),
+                ..
+            },
+        )) if half && facts.id == node.id => Some(facts),
+        _ => None,
+    });
     let leaving = &mut plan.memory_mut().handoff.leaving;
     match peer {
         Some(peer) if !peer.claim.stopping => leaving.remove(&node.id),
@@ -109,17 +124,20 @@ fn candidate(
     if node.flags.fail() || node.flags.noaddr() {
         return gone("is down");
     }
-    let Some(peer) = peer else {
+    if let Some(words) = refuses(scene, &node.id) {
+        return Err(NotReady::Gone(format!("refuses: {words}")));
+    }
+    let (Some(facts), Some((socket, _))) = (facts, answer) else {
         return match verified {
             Some(Ok(_)) => yet("is not at the address that the table has"),
             Some(Err(_)) => yet("does not answer, or its sidecar does not"),
             None => yet("has not answered yet"),
         };
     };
-    let Some(copy) = &peer.facts.replica else {
+    let Some(copy) = &facts.replica else {
         return yet("is no replica yet");
     };
-    if peer.facts.master != Some(me.id) {
+    if facts.master != Some(me.id) {
         return yet("does not replicate this node yet");
     }
     if copy.syncing {
@@ -134,14 +152,19 @@ fn candidate(
         return yet("has no replication link to this node");
     }
     let lag = own.server.offset.saturating_sub(copy.applied_offset);
-    let half = (task.until - task.since) / 2;
-    if lag > scene.policy.lag_bytes_max && scene.seen.now - task.since < half {
+    if lag > scene.policy.lag_bytes_max && !half {
         return Err(NotReady::Yet(format!("is {lag} bytes behind")));
     }
     Ok(Candidate {
         id: node.id,
-        socket: peer.socket,
+        socket,
         offset: copy.applied_offset,
         lag,
     })
+}
+
+/// Redis's words where this agent's user may not order the failover there: to order it again is in vain.
+fn refuses(scene: &Scene<'_>, id: &NodeId) -> Option<String> {
+    let refusal = super::refusal(scene, id)?;
+    refusal.starts_with("NOPERM").then(|| refusal.to_owned())
 }
