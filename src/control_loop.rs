@@ -322,6 +322,8 @@ impl ControlLoop {
             match outcome {
                 Outcome::Done => {
                     tracing::info!(action = action.name(), evidence, "{action}");
+                    let done = action.to_string();
+                    self.last.refusals.retain(|(_, r)| r.action != done);
                     if let Some(error) = self.last.error_of(action) {
                         *error = None;
                     }

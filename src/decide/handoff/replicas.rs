@@ -124,7 +124,8 @@ fn candidate(
     if node.flags.fail() || node.flags.noaddr() {
         return gone("is down");
     }
-    if let Some(words) = refuses(scene, &node.id) {
+    let told = plan.memory().handoff.tries.contains_key(&node.id);
+    if let Some(words) = refuses(scene, &node.id).filter(|_| told) {
         return Err(NotReady::Gone(format!("refuses: {words}")));
     }
     let (Some(facts), Some((socket, _))) = (facts, answer) else {
