@@ -237,18 +237,18 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
             plan.block_on(code, message, blames);
         }
     };
+    let mut blames = ordinals(scene, lost.iter().copied());
     if !unowned.is_empty() {
-        hold(
-            plan,
-            ReasonCode::SlotsUncovered,
-            format!("slots {unowned} have no owner"),
-            &[],
-        );
+        // Whoever took them over was stopped before this node heard of it, and is nobody that it can name.
+        let somebody = [None];
+        let message = format!("slots {unowned} have no owner");
+        hold(plan, ReasonCode::SlotsUncovered, message, &somebody);
+        blames.extend(somebody);
     }
-    let blames = ordinals(scene, lost.iter().copied());
+    let lost_by = ordinals(scene, lost.iter().copied());
     if !lost.is_empty() {
         let message = format!("slots of {} are out of reach", names(scene, lost));
-        hold(plan, ReasonCode::SlotsUncovered, message, &blames);
+        hold(plan, ReasonCode::SlotsUncovered, message, &lost_by);
     }
     if !own.state_ok {
         hold(

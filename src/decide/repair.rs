@@ -4,20 +4,24 @@
 //!
 //! Not here: writing the file, and the lock on it (`volume/conf_copies`).
 
+mod emptiness;
+
 use super::hold;
 use super::plan::Plan;
-use super::scene::Scene;
+use super::scene::{Scene, answered_id, verify};
 use super::start;
 use crate::model::decision::{Action, Start};
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::{ConfLock, DataOnVolume};
-use crate::model::node_table::{NodeEntry, NodesConf};
+use crate::model::node_table::{NodeEntry, NodeTable, NodesConf};
 use crate::model::observation::{
-    NodesFile, OwnRedis, PeerAgent, PeerAnswer, PeerRedis, Silence, Stage, Volume,
+    NodesFile, OwnRedis, PeerAgent, PeerAnswer, PeerFacts, PeerRedis, Silence, Stage, Volume,
 };
 use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use crate::model::slots::SlotSet;
+pub(super) use emptiness::data_is_gone;
+use emptiness::{Left, last_with_data, would_empty_its_replica};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -173,7 +177,7 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("its node {id} answers {twin}; a person must stop one of the two");
         return Err(Start::Hold(why));
     }
-    let up = || fresh(scene).filter_map(|(_, answer)| facts(answer));
+    let up = || of_ours(scene, &copy.table);
     if up().any(|facts| facts.hears.contains(id)) {
         let why = format!("another node is still connected to its node {id}");
         return Err(Start::Wait(why));
@@ -183,14 +187,14 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
     }
-    if is_outdated(scene, me) {
+    if is_outdated(scene, &copy.table, me) {
         let why = format!(
             "the others have its node {id} as a master, and the copy is from before that; waiting \
              until another has been elected in its place"
         );
         return Err(Start::Wait(why));
     }
-    let left = slots_left(scene, me);
+    let left = slots_left(scene, &copy.table, me);
     if scene.seen.kept.data != DataOnVolume::Some && !left.is_empty() {
         let why = format!("its data is gone too, and no other node has taken over slots {left}");
         return Err(Start::Wait(why));
@@ -289,7 +293,19 @@ fn fresh<'a>(scene: &Scene<'a>) -> impl Iterator<Item = (&'a SocketAddr, &'a Pee
     answers.filter(move |(socket, _)| **socket != own)
 }
 
-fn facts(answer: &PeerAnswer) -> Option<&crate::model::observation::PeerFacts> {
+/// What the nodes of this cluster answer. DNS may be wrong, and lead to another one's, which own slots, too.
+fn of_ours<'a>(
+    scene: &'a Scene<'a>,
+    table: &'a NodeTable,
+) -> impl Iterator<Item = &'a PeerFacts> + 'a {
+    let ours = fresh(scene).filter(|(socket, answer)| {
+        let known = answered_id(answer).is_some_and(|id| table.get(&id).is_some());
+        known || verify(scene.policy, **socket, answer).is_ok()
+    });
+    ours.filter_map(|(_, answer)| facts(answer))
+}
+
+fn facts(answer: &PeerAnswer) -> Option<&PeerFacts> {
     match &answer.redis {
         PeerRedis::Up(facts) => Some(facts),
         PeerRedis::Silent(_) => None,
@@ -333,7 +349,7 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let now = scene.seen.now;
     let empty = would_empty_its_replica(scene, conf);
-    let outdated = is_outdated(scene, me).then(|| {
+    let outdated = is_outdated(scene, &conf.table, me).then(|| {
         format!(
             "the volume is older than its node: the others have {} as a master, and its nodes.conf \
              does not; waiting until another has been elected in its place",
@@ -346,11 +362,22 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
         return;
     }
     let late = now - *held.get_or_insert(now) >= ELECTED_WITHIN;
-    match (outdated, empty) {
-        (Some(why), _) if late => plan.start(Start::Hold(why)),
-        (Some(why), _) => plan.start(Start::Wait(why)),
-        (None, Some(why)) if !late => plan.start(Start::Wait(why)),
-        (None, _) => {}
+    let left = empty
+        .is_some()
+        .then(|| last_with_data(scene, conf))
+        .flatten();
+    match (outdated, empty, left) {
+        (Some(why), _, _) if late => plan.start(Start::Hold(why)),
+        (Some(why), _, _) => plan.start(Start::Wait(why)),
+        (None, Some(why), _) if !late => plan.start(Start::Wait(why)),
+        (None, Some(_), Some(Left::Has(name))) => plan.start(Start::Hold(format!(
+            "nodes.conf is there and the data is gone; {name} has the data and has not been elected: a \
+             person must order CLUSTER FAILOVER TAKEOVER there, as this node would have it copy nothing"
+        ))),
+        (None, Some(_), Some(Left::Silent(name))) => plan.start(Start::Wait(format!(
+            "nodes.conf is there and the data is gone; {name}, which may have the data, gives no answer"
+        ))),
+        (None, _, _) => {}
     }
 }
 
@@ -386,35 +413,17 @@ fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf
 /// gives it none: an older one, from before its election. Started from that it would give the slots up.
-fn is_outdated(scene: &Scene<'_>, me: &NodeEntry) -> bool {
-    let up: Vec<bool> = fresh(scene)
-        .filter_map(|(_, answer)| facts(answer))
+fn is_outdated(scene: &Scene<'_>, table: &NodeTable, me: &NodeEntry) -> bool {
+    let up: Vec<bool> = of_ours(scene, table)
         .map(|facts| facts.owners.contains(&me.id))
         .collect();
     let owner = up.iter().filter(|owner| **owner).count();
     me.slots.is_empty() && owner * 2 > up.len()
 }
 
-/// A master that starts without its data has its replica drop the data too, unless that replica has been
-/// elected by then.
-fn would_empty_its_replica(scene: &Scene<'_>, conf: &NodesConf) -> Option<String> {
-    let me = conf.table.myself()?;
-    let replica = conf
-        .table
-        .others()
-        .find(|node| node.master == Some(me.id))?;
-    let left = slots_left(scene, me);
-    (scene.seen.kept.data == DataOnVolume::None && !left.is_empty()).then(|| {
-        format!(
-            "nodes.conf is there and the data is gone: waiting until {} has been elected for slots {left}",
-            scene.name_of(&replica.id)
-        )
-    })
-}
-
 /// The slots of a node that nobody else who has answered owns.
-fn slots_left(scene: &Scene<'_>, node: &NodeEntry) -> SlotSet {
-    let up = fresh(scene).filter_map(|(_, answer)| facts(answer));
+fn slots_left(scene: &Scene<'_>, table: &NodeTable, node: &NodeEntry) -> SlotSet {
+    let up = of_ours(scene, table);
     let taken: SlotSet = up.flat_map(|facts| facts.slots.ranges()).copied().collect();
     node.slots.minus(&taken)
 }

@@ -169,6 +169,8 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
     let lives = scene.memory.places.contains_key(&master.id)
         || scene.memory.answers.values().any(|answer| {
             let claimed = match &answer.agent {
+                // Its node ID is left, and nothing else.
+                PeerAgent::Says(claim) if claim.blank => None,
                 PeerAgent::Says(claim) => claim.node_id,
                 PeerAgent::Silent(_) => None,
             };
@@ -189,8 +191,8 @@ fn out_of_sight<'a>(scene: &Scene<'a>) -> Option<&'a NodeEntry> {
     (unseen && !master.slots.is_empty()).then_some(master)
 }
 
-/// Where the pod that had this ID has proved to be another, blank node, or to have none: its agent
-/// says that its volume is blank, and its Redis does not run.
+/// Where the pod that had this ID has proved to be another, blank node, or to have no data: its agent
+/// says that there is none on its volume, and its Redis does not run.
 fn blank_heir(scene: &Scene<'_>, ordinal: u32, old: &NodeId) -> Option<SocketAddr> {
     if let Some(heir) = scene.peers.get(&ordinal) {
         let blank = heir.facts.id != *old && heir.blank();

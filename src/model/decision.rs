@@ -102,7 +102,7 @@ pub struct View {
     pub owners: BTreeMap<NodeId, u32>,
     /// Nodes that are to be forgotten as soon as all members are about to, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
-    /// The volume has neither nodes.conf nor note, and Redis does not run.
+    /// The volume has neither nodes.conf nor note, or a nodes.conf and no data; and Redis does not run.
     pub blank: bool,
     /// Why the own Redis is not to be started yet.
     pub held: Option<Reason>,

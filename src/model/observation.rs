@@ -257,7 +257,7 @@ pub struct PeerClaim {
     pub owners: BTreeMap<NodeId, u32>,
     /// Nodes that it is about to have its Redis forget, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
-    /// Its volume has neither nodes.conf nor note, and its Redis does not run: the pod has no node.
+    /// Its volume has neither nodes.conf nor note, or a nodes.conf and no data, and its Redis does not run.
     pub blank: bool,
     /// Its Redis is about to be stopped.
     pub stopping: bool,

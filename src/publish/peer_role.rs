@@ -47,7 +47,7 @@ pub struct PeerRole {
     /// Nodes that it is about to forget.
     #[serde(default)]
     pub forgets: BTreeMap<NodeId, u32>,
-    /// Its volume is blank and its Redis does not run.
+    /// Its volume is blank, or holds a nodes.conf and no data, and its Redis does not run.
     #[serde(default)]
     pub blank: bool,
     /// Whether its Redis is about to be stopped.

@@ -112,7 +112,7 @@ pub struct Status {
     pub owners: BTreeMap<NodeId, u32>,
     /// For the peers: nodes about to be forgotten.
     pub forgets: BTreeMap<NodeId, u32>,
-    /// For the peers: the volume is blank and Redis does not run.
+    /// For the peers: the volume is blank, or holds a nodes.conf and no data, and Redis does not run.
     pub blank: bool,
     /// Why the own Redis is not to be started yet.
     pub held: Option<Reason>,

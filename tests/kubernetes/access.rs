@@ -1,8 +1,9 @@
 //! Clients that are not in the cluster's network.
 
-use crate::stage::Stage;
+use crate::stage::{LONG, Stage};
 use crate::table::row;
 use anyhow::{Context, Result, ensure};
+use testbed::wait;
 
 /// The user has no DNS of the cluster. It knows each pod's name, as the address of that pod's own Service:
 /// a load balancer's where there is one, else the one that such a balancer would send on to. No address of
@@ -22,7 +23,7 @@ async fn a_client_from_outside_goes_by_names() -> Result<()> {
         let domain = format!("redis-headless.{}.svc.cluster.local", stage.namespace);
         names.push((format!("{}.{domain}", pod.name), address.to_owned()));
     }
-    sent_to_names(&stage, &names)?;
+    sent_to_names(&stage, &names).await?;
     stage.outsider(&names).await?;
     let before = [stage.pod(0)?];
     stage.kubectl(&["delete", "pod", &before[0].name, "--wait=false"])?;
@@ -30,7 +31,7 @@ async fn a_client_from_outside_goes_by_names() -> Result<()> {
     ensure!(snapshot.ids() == ids, "somebody was reborn:\n{snapshot}");
     let now = stage.pod(0)?.ip;
     ensure!(now != before[0].ip, "it has not moved");
-    sent_to_names(&stage, &names)?;
+    sent_to_names(&stage, &names).await?;
     let book = stage.book().await?;
     book.keeps_all()?;
     row(
@@ -41,28 +42,32 @@ async fn a_client_from_outside_goes_by_names() -> Result<()> {
     stage.close().await
 }
 
-/// Every node sends clients to names alone, its own included.
-fn sent_to_names(stage: &Stage, names: &[(String, String)]) -> Result<()> {
-    for pod in stage.pods()? {
-        let said = stage.redis(&pod.name, "CLUSTER SLOTS\n")?;
-        for (name, _) in names {
-            ensure!(
-                said.contains(name),
-                "{} does not name {name}: {said}",
-                pod.name
-            );
+/// Every node sends clients to names alone, its own included. A replica is among them once something has been
+/// replicated (`isReplicaAvailable`).
+async fn sent_to_names(stage: &Stage, names: &[(String, String)]) -> Result<()> {
+    wait::until(LONG, "every node names every one", async || {
+        for pod in stage.pods()? {
+            let said = stage.redis(&pod.name, "CLUSTER SLOTS\n")?;
+            for (name, _) in names {
+                ensure!(said.contains(name), "{}: no {name}: {said}", pod.name);
+            }
+            ensure!(!said.contains('?'), "{} knows no name: {said}", pod.name);
         }
-        ensure!(!said.contains('?'), "{} knows no name: {said}", pod.name);
-    }
+        Ok(())
+    })
+    .await?;
     // Slot 15891 is of one shard; the others' nodes send there by its name.
     let moved = names
         .iter()
         .map(|(name, _)| format!("MOVED 15891 {name}:6379"));
     let moved: Vec<String> = moved.collect();
+    let mut sent = 0;
     for pod in stage.pods()? {
         let said = stage.redis(&pod.name, "GET {t}\n")?;
         let by_name = moved.iter().any(|moved| said.contains(moved));
         ensure!(by_name || !said.contains("MOVED"), "{}: {said}", pod.name);
+        sent += usize::from(by_name);
     }
+    ensure!(sent >= 4, "only {sent} sent a client on");
     Ok(())
 }

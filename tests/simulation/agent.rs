@@ -2,7 +2,7 @@
 //! action as steps of their own, so that it acts on what was true a while ago.
 
 use super::fake::PORT;
-use super::fake::volume::Settings;
+use super::fake::volume::{Damage, Settings};
 use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
@@ -40,6 +40,9 @@ pub(crate) struct Agent {
     phase: Phase,
     pub(crate) decision: Option<Decision>,
     refusals: Vec<(i64, Refusal)>,
+    /// Why the note, and the copies of nodes.conf, could not be written last time.
+    note_error: Option<String>,
+    conf_error: Option<String>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
 }
@@ -111,6 +114,8 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         phase: Phase::Waits,
         decision: None,
         refusals: Vec::new(),
+        note_error: None,
+        conf_error: None,
         dns: None,
         rounds: 0,
     });
@@ -190,6 +195,7 @@ fn look(world: &mut World, pod: usize) {
         return;
     };
     agent.rounds += 1;
+    kept.error.clone_from(&agent.conf_error);
     let (at, dns) = match &agent.dns {
         Some((at, seen)) if now - at < DNS_EVERY_MS => (*at, seen.clone()),
         _ => (now, fresh),
@@ -208,7 +214,7 @@ fn look(world: &mut World, pod: usize) {
         dns,
         answers: BTreeMap::new(),
         volume,
-        volume_error: None,
+        volume_error: agent.note_error.clone(),
         refusals,
         asked: agent.asked(stop),
     });
@@ -236,6 +242,9 @@ fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
 /// What a Redis that runs has written, or the last one did.
 fn nodes_file_of(world: &World, pod: usize) -> NodesFile {
     let p = &world.pods[pod];
+    if p.node.is_none() && p.disk.damage == Damage::Torn {
+        return NodesFile::Torn("its last line is cut off".to_owned());
+    }
     let text = match &p.node {
         Some(node) => Some(node.nodes_conf_text()),
         None => {
@@ -395,6 +404,9 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         format!("{name} orders: {action} ({evidence})")
     });
     super::invariants::ordered(world, pod, action);
+    if !fits_on_the_volume(world, pod, action) {
+        return true;
+    }
     if let Action::Remember(note) = action {
         let now = world.now;
         let before = world.pods[pod].disk.note.replace(note.clone());
@@ -433,13 +445,31 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         return false;
     };
     let over = matches!(action, Action::DropHandshake { .. });
+    let name = action.to_string();
+    agent.refusals.retain(|(_, refusal)| refusal.action != name);
     if let Err(error) = result
         && !over
     {
-        let action = action.to_string();
+        let action = name;
         agent.refusals.push((now, Refusal { action, error }));
     }
     true
+}
+
+/// Whether one of the agent's own files is written, if it is about one; and what the agent notes of it.
+fn fits_on_the_volume(world: &mut World, pod: usize, action: &Action) -> bool {
+    let p = &mut world.pods[pod];
+    let full = p.volume_full.then(|| "No space left on device".to_owned());
+    let Some(agent) = &mut p.agent else {
+        return true;
+    };
+    let error = match action {
+        Action::Remember(_) => &mut agent.note_error,
+        Action::KeepConf(_) | Action::RestoreConf { .. } => &mut agent.conf_error,
+        _ => return true,
+    };
+    error.clone_from(&full);
+    full.is_none()
 }
 
 /// The one command to another pod's Redis, which first names its ID on the same connection.

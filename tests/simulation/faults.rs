@@ -5,6 +5,7 @@ use super::history::list;
 use super::process_faults::{
     agent_lags, agents_restart, clock_jumps, freeze_agent, freeze_redis, redis_restarts,
 };
+use super::volumes;
 use super::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub(crate) enum Undo {
     Dns(usize),
     AnswersLost,
     Lag(usize),
+    Full(usize),
     /// A stop that was announced, of the pod at its n-th start.
     Stopped(usize, u64),
 }
@@ -30,6 +32,7 @@ pub(crate) fn undo(world: &mut World, undo: &Undo) {
         Undo::Dns(zone) => world.zones[*zone].trouble(Trouble::None, world.now),
         Undo::AnswersLost => world.answers_lost = false,
         Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
+        Undo::Full(pod) => world.pods[*pod].volume_full = false,
         Undo::Stopped(pod, start) => {
             if world.pods[*pod].starts == *start && world.judge.to_be_stopped.contains_key(pod) {
                 super::stops::stop(world, *pod);
@@ -54,30 +57,34 @@ pub(crate) enum Kind {
 pub(crate) fn strike(world: &mut World, kind: Kind) {
     let grave = kind == Kind::Holding && world.rng.u8(0..3) == 0;
     if grave && world.layout.beyond > 0 && world.rng.bool() {
-        lose_all_volumes_but_the_last(world);
+        volumes::lose_all_but_the_last(world);
         return;
     }
     if grave {
-        match world.rng.u8(0..5) {
-            0 | 1 => lose_volume(world),
-            2 => lose_nodes_conf(world),
-            3 => clone_volume(world),
+        match world.rng.u8(0..9) {
+            0 | 1 => volumes::lose(world),
+            2 => volumes::lose_nodes_conf(world),
+            3 => volumes::clone(world),
+            4 => volumes::lose_data(world),
+            5 => volumes::tear_nodes_conf(world),
+            6 | 7 => volumes::go_back(world),
             _ => merge_by_hand(world),
         }
         return;
     }
     if kind == Kind::Losing {
-        match world.rng.u8(0..6) {
+        match world.rng.u8(0..7) {
             0 => redis_restarts(world),
             1 => agents_restart(world),
             2 => dns_trouble(world),
             3 => agent_lags(world),
             4 => freeze_agent(world),
+            5 => volumes::fill(world),
             _ => pods_move(world),
         }
         return;
     }
-    match world.rng.u8(0..21) {
+    match world.rng.u8(0..23) {
         0 => redis_restarts(world),
         1 => agents_restart(world),
         2..=4 => pods_move(world),
@@ -93,6 +100,8 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         15 => world.snatch_next = true,
         16 => agent_lags(world),
         17..=19 => super::stops::announce(world),
+        20 => volumes::fill(world),
+        21 => super::in_order::delete_all(world),
         _ => pod_stays_down(world),
     }
 }
@@ -135,7 +144,7 @@ pub(crate) fn start_pod(world: &mut World, pod: usize, ip: IpAddr) {
     start_pod_with_redis_after(world, pod, ip, ms);
 }
 
-fn start_pod_with_redis_after(world: &mut World, pod: usize, ip: IpAddr, redis_ms: i64) {
+pub(crate) fn start_pod_with_redis_after(world: &mut World, pod: usize, ip: IpAddr, redis_ms: i64) {
     world.tell(|world| format!("* {} starts at {ip}", world.pod_name(pod)));
     world.released.remove(&ip);
     world.pods[pod].ip = Some(ip);
@@ -287,79 +296,6 @@ fn pod_stays_down(world: &mut World) {
     end_pod(world, pod);
 }
 
-pub(crate) fn lose_volume(world: &mut World) {
-    let pod = any_pod(world);
-    world.tell(|world| format!("* {} loses its volume", world.pod_name(pod)));
-    let ip = world.pods[pod].ip.filter(|_| world.rng.bool());
-    end_pod(world, pod);
-    world.pods[pod].disk = Default::default();
-    let ip = ip.unwrap_or_else(|| world.fresh_address());
-    start_pod(world, pod, ip);
-}
-
-/// What is left of a cluster is on the volume of a pod beyond the first shape, which may be slow.
-fn lose_all_volumes_but_the_last(world: &mut World) {
-    let cluster = world.rng.usize(0..world.layout.clusters);
-    world.tell(|_| "* all pods of the first shape lose their volumes".to_owned());
-    for pod in 0..world.pods.len() {
-        let p = &world.pods[pod];
-        if p.cluster != cluster {
-            continue;
-        }
-        if p.ordinal >= world.layout.shape.expected_pods() {
-            let ms = world.rng.i64(0..15_000);
-            world.pods[pod].redis_frozen_until = world.now + ms;
-            continue;
-        }
-        end_pod(world, pod);
-        world.pods[pod].disk = Default::default();
-        let ip = world.fresh_address();
-        start_pod(world, pod, ip);
-    }
-}
-
-fn lose_nodes_conf(world: &mut World) {
-    let pod = any_pod(world);
-    world.tell(|world| {
-        format!(
-            "* {} loses its nodes.conf, not its data",
-            world.pod_name(pod)
-        )
-    });
-    let with_note = world.rng.bool();
-    let ip = world.fresh_address();
-    end_pod(world, pod);
-    world.pods[pod].disk.conf = None;
-    if !with_note {
-        world.pods[pod].disk.note = None;
-    }
-    // Before it finds no file, it exits for what is in it, again and again.
-    let ms = if world.rng.bool() { 1500 } else { 20_000 };
-    let ms = world.rng.i64(10..ms);
-    start_pod_with_redis_after(world, pod, ip, ms);
-}
-
-fn clone_volume(world: &mut World) {
-    let (from, to) = (any_pod(world), any_pod(world));
-    let same = world.pods[from].cluster == world.pods[to].cluster;
-    if from == to || !same || world.pods[from].node.is_none() {
-        return;
-    }
-    world.tell(|world| {
-        let (to, from) = (world.pod_name(to), world.pod_name(from));
-        format!("* {to} gets a copy of the volume of {from}")
-    });
-    world.judge.clone_planted = true;
-    end_pod(world, to);
-    if let Some(node) = &world.pods[from].node {
-        let mut disk = world.pods[from].disk.clone();
-        node.saved(&mut disk);
-        world.pods[to].disk = disk;
-    }
-    let ip = world.fresh_address();
-    start_pod(world, to, ip);
-}
-
 /// A person's `CLUSTER MEET` with a node of the other cluster.
 fn merge_by_hand(world: &mut World) {
     let (a, b) = (any_pod(world), any_pod(world));
@@ -418,9 +354,10 @@ pub(crate) fn heal(world: &mut World) {
         }
         let p = &mut world.pods[pod];
         p.agent_lag = 3;
+        p.volume_full = false;
         p.redis_frozen_until = p.redis_frozen_until.min(world.now);
         p.agent_frozen_until = p.agent_frozen_until.min(world.now);
-        if p.ip.is_none() {
+        if p.ip.is_none() && !super::in_order::starts_in_order(world, pod) {
             let ip = world.fresh_address();
             start_pod(world, pod, ip);
         }

@@ -71,6 +71,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
     let strikes = rng.u64(1..8);
     layout.beyond = u32::from(rng.u8(0..6) == 0);
     let mut world = World::new(seed, layout, told);
+    world.heals = kind != Kind::Holding;
     let mut result = live(&mut world, kind, blank, strikes);
     if world.judge.known.slipped > 0 {
         // What comes after a merge is not judged.
@@ -109,7 +110,7 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
         // emptied.
         let until = world.now + LIVED_MS;
         world.run(until)?;
-        faults::lose_volume(world);
+        super::volumes::first_loss(world);
     }
     for _ in 0..strikes {
         let pause = if world.rng.bool() { 300 } else { 6000 };
@@ -149,6 +150,11 @@ fn become_whole(world: &mut World) -> Result<Whole, String> {
             None => break,
             Some(_) if world.now > deadline && needs_a_person(world) => return Ok(Whole::ButFor),
             Some(why) if world.now > deadline => return Err(format!("not whole: {why}")),
+            Some(_)
+                if world.in_order.is_some() && world.now < begin + super::in_order::WITHIN_MS =>
+            {
+                deadline = world.now + WHOLE_WITHIN_MS;
+            }
             // What waits for a person and then ends by itself takes its time from its end.
             Some(_) if world.now < begin + WHOLE_WITHIN_MS && waiting(world).is_some() => {
                 deadline = world.now + WHOLE_WITHIN_MS;

@@ -11,12 +11,14 @@
 
 mod agent;
 mod contract;
+mod data;
 mod dns;
 mod fake;
 mod faults;
 mod gate;
 mod ghosts;
 mod history;
+mod in_order;
 mod invariants;
 mod known;
 mod network;
@@ -25,6 +27,7 @@ mod process_faults;
 mod queue;
 mod restored;
 mod stops;
+mod volumes;
 mod whole;
 mod world;
 

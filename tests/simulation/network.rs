@@ -131,6 +131,6 @@ impl World {
             return;
         };
         self.with_node(to, |node, env| node.receive(link, from_ip, &packet, env));
-        self.note_drops(to.pod);
+        super::data::note_drops(self, to.pod);
     }
 }

@@ -26,6 +26,7 @@ pub(crate) enum Event {
     /// A pod comes up, at this address if nobody has it, unless it did already.
     Start(usize, Option<IpAddr>),
     ClientWrite,
+    InOrder,
     Undo(Undo),
 }
 

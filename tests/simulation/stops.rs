@@ -30,6 +30,9 @@ pub(crate) fn stop(world: &mut World, pod: usize) {
     world.tell(|world| format!("* {} ends, as announced", world.pod_name(pod)));
     let ip = world.pods[pod].ip.filter(|_| world.rng.u8(0..4) == 0);
     end_pod(world, pod);
+    if super::in_order::starts_in_order(world, pod) {
+        return;
+    }
     let ip = ip.unwrap_or_else(|| world.fresh_address());
     start_pod(world, pod, ip);
 }

@@ -6,8 +6,8 @@
 use super::agent::Agent;
 use super::dns::Zone;
 use super::fake::replication::Source;
-use super::fake::volume::{Disk, Settings};
-use super::fake::{Env, Keys, LinkId, LinkState, Node, Process};
+use super::fake::volume::{Damage, Disk, Settings};
+use super::fake::{Env, LinkId, LinkState, Node, Process};
 use super::gate::{Gate, Held};
 use super::invariants::Judge;
 use super::queue::Due;
@@ -44,6 +44,8 @@ pub(crate) struct Pod {
     pub(crate) agent_lag: i64,
     pub(crate) loads_for: i64,
     pub(crate) held: Held,
+    /// The agent writes none of its files.
+    pub(crate) volume_full: bool,
 }
 
 /// What a history's clusters look like.
@@ -75,6 +77,12 @@ pub(crate) struct World {
     /// What is blocked is the cluster bus alone.
     pub(crate) bus_alone: bool,
     pub(crate) answers_lost: bool,
+    /// Nothing goes wrong that a person must look at.
+    pub(crate) heals: bool,
+    /// A cluster whose pods start one after the other.
+    pub(crate) in_order: Option<usize>,
+    /// What every volume was at one time.
+    pub(crate) snapshots: BTreeMap<usize, Disk>,
     /// The address of the next pod that is met is given to another one.
     pub(crate) snatch_next: bool,
     pub(crate) keys_used: u32,
@@ -115,6 +123,7 @@ impl World {
                 agent_lag: 3,
                 loads_for: 0,
                 held: Held::No,
+                volume_full: false,
             })
         });
         World {
@@ -126,6 +135,9 @@ impl World {
             unblocked: BTreeMap::new(),
             bus_alone: false,
             answers_lost: false,
+            heals: true,
+            in_order: None,
+            snapshots: BTreeMap::new(),
             snatch_next: false,
             keys_used: 0,
             judge: Judge::default(),
@@ -252,7 +264,12 @@ impl World {
                 }
             }
             Event::Redis(pod, start) => {
-                if self.pods[pod].starts == start && self.pods[pod].ip.is_some() {
+                let there = self.pods[pod].starts == start && self.pods[pod].ip.is_some();
+                if there && self.pods[pod].disk.damage == Damage::Torn {
+                    self.tell(|world| format!("Redis of {} exits", world.pod_name(pod)));
+                    let ms = self.rng.i64(500..5000);
+                    self.after(ms, Event::Redis(pod, start));
+                } else if there {
                     self.boot(pod);
                 }
             }
@@ -269,6 +286,7 @@ impl World {
                 }
             }
             Event::ClientWrite => self.client_write(),
+            Event::InOrder => super::in_order::look(self),
             Event::Undo(undo) => super::faults::undo(self, &undo),
         }
     }
@@ -339,7 +357,7 @@ impl World {
                 node.replicate(source, env);
             }
         });
-        self.note_drops(process.pod);
+        super::data::note_drops(self, process.pod);
     }
 
     /// What answers where this pod's replication dials.
@@ -363,21 +381,6 @@ impl World {
                 && !node.holds_copies()
                 && (same || !self.layout.own_passwords),
         })
-    }
-
-    pub(crate) fn note_drops(&mut self, pod: usize) {
-        let Some(node) = &mut self.pods[pod].node else {
-            return;
-        };
-        let dropped = std::mem::take(&mut node.dropped);
-        if dropped != 0 {
-            let kept: Keys = self
-                .pods
-                .iter()
-                .map(|pod| pod.node.as_ref().map_or(pod.disk.keys, |node| node.keys))
-                .fold(0, |all, keys| all | keys);
-            self.judge.lost_by_redis += (dropped & !kept).count_ones();
-        }
     }
 
     /// Starts a pod's Redis from its volume.

@@ -173,6 +173,7 @@ fn empty_pod(ip: Option<IpAddr>) -> Pod {
         agent_lag: 3,
         loads_for: 0,
         held: Held::No,
+        volume_full: false,
     }
 }
 

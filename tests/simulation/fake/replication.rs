@@ -81,7 +81,7 @@ impl Node {
             (LinkState::Down { .. }, _) => match serving {
                 Some(source) => LinkState::Copying {
                     from: source.process,
-                    until: now + env.rng.i64(20..600),
+                    until: now + copy_ms(env.rng),
                 },
                 None => LinkState::Down { retry_at: next_try },
             },
@@ -114,5 +114,13 @@ impl Node {
     fn take_copy(&mut self, keys: Keys) {
         self.dropped |= self.keys & !keys;
         self.keys = keys;
+    }
+}
+
+/// How long a full copy takes: now and then that of much data.
+fn copy_ms(rng: &mut fastrand::Rng) -> i64 {
+    match rng.u8(0..12) {
+        0 => rng.i64(2000..12_000),
+        _ => rng.i64(20..600),
     }
 }

@@ -20,8 +20,23 @@ pub(crate) struct Disk {
     pub(crate) note: Option<VolumeNote>,
     /// The agent's copies of nodes.conf, the newest first: as text, and what is in them.
     copies: Vec<(NodesConf, Conf)>,
+    /// What is wrong with nodes.conf.
+    pub(crate) damage: Damage,
+    /// There is not even an empty data file.
+    pub(crate) data_gone: bool,
+    /// What was on it was lost, for the judges.
+    pub(crate) lost: bool,
     /// How the node stood after the last event of its history.
     pub(crate) stood: Option<Standing>,
+}
+
+/// How whole nodes.conf is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Damage {
+    #[default]
+    None,
+    /// Redis exits for it.
+    Torn,
 }
 
 /// nodes.conf.
@@ -59,6 +74,14 @@ impl Disk {
 }
 
 impl Disk {
+    /// In the place of one that was lost.
+    pub(crate) fn bare() -> Disk {
+        Disk {
+            lost: true,
+            ..Disk::default()
+        }
+    }
+
     /// Keeps what a Redis has in its nodes.conf now as the newest copy.
     pub(crate) fn keep(&mut self, text: &NodesConf, node: &Node) {
         let mut now = Disk::default();
@@ -73,6 +96,7 @@ impl Disk {
     pub(crate) fn restore(&mut self, text: &NodesConf) -> Option<NodeId> {
         let (_, conf) = self.copies.iter().find(|(copy, _)| copy == text)?;
         self.conf = Some(conf.clone());
+        self.damage = Damage::None;
         Some(conf.id)
     }
 
@@ -84,7 +108,7 @@ impl Disk {
                 .map(|(copy, _)| NodesFile::Read(copy.clone()))
                 .collect(),
             // With AOF on there is a file as soon as Redis has run.
-            data: if self.keys == 0 && self.conf.is_none() {
+            data: if self.data_gone || (self.keys == 0 && self.conf.is_none()) {
                 DataOnVolume::None
             } else {
                 DataOnVolume::Some
@@ -111,6 +135,8 @@ impl Node {
     pub(crate) fn saved(&self, disk: &mut Disk) {
         let settled = self.recs.iter().filter(|(_, rec)| !rec.handshake);
         disk.keys = self.keys;
+        disk.damage = Damage::None;
+        disk.data_gone = false;
         disk.conf = Some(Conf {
             id: self.id,
             recs: settled.map(|(id, rec)| (*id, rec.clone())).collect(),

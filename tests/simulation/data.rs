@@ -1,0 +1,46 @@
+//! Whose data may be dropped.
+
+use super::fake::{Keys, LinkState};
+use super::gate::Gate;
+use super::world::World;
+
+/// Looks at what this pod has dropped for a copy of its master's.
+pub(crate) fn note_drops(world: &mut World, pod: usize) {
+    let Some(node) = &mut world.pods[pod].node else {
+        return;
+    };
+    let dropped = std::mem::take(&mut node.dropped);
+    if dropped == 0 {
+        return;
+    }
+    let from = node.replication.and_then(|link| match link.state {
+        LinkState::Copying { from, .. } | LinkState::Up { from } => Some(from.pod),
+        LinkState::Down { .. } => None,
+    });
+    let all = world.pods.iter();
+    let kept: Keys = all
+        .map(|pod| pod.node.as_ref().map_or(pod.disk.keys, |node| node.keys))
+        .fold(0, |all, keys| all | keys);
+    let lost = dropped & !kept;
+    world.judge.lost_by_redis += lost.count_ones();
+    blame(world, pod, from, lost);
+}
+
+/// Keys that nobody has any more since this pod made a copy. Redis's replication is asynchronous, so a
+/// former master loses its last writes; but behind a gate nobody copies the emptiness of its own master,
+/// who had lost what it had. (Where more goes wrong at once than is promised to heal, `init` may have had
+/// nobody to ask.)
+fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys) {
+    let Some(from) = from.filter(|_| lost != 0 && world.layout.gate != Gate::None) else {
+        return;
+    };
+    let (p, q) = (&world.pods[pod], &world.pods[from]);
+    let empty = q.disk.lost && q.node.as_ref().is_some_and(|node| node.keys == 0);
+    let promised = world.heals && !world.judge.merge_planted && !world.judge.clone_planted;
+    if empty && p.cluster == q.cluster && promised {
+        let (name, of) = (world.pod_name(pod), world.pod_name(from));
+        let what =
+            format!("data: {name} has copied the emptiness of {of}, and nobody has its keys");
+        world.judge.fail(what);
+    }
+}
