@@ -239,11 +239,13 @@ fn leads_to(scene: &Scene<'_>, plan: &mut Plan, dials: SocketAddr, master: &Node
         plan.ask(dials, Duration::ZERO);
     }
     let name = scene.name_of(&master.id);
+    // Its pod mends that when it is there; under OrderedReady it may wait for this one.
+    let blames = [scene.ordinal_of(&master.id)];
     match answer.and_then(answered_id) {
         Some(id) if id == master.id => true,
         Some(_) => {
             let message = format!("the replication link is to {dials}, where {name} is no more");
-            plan.block(ReasonCode::ReplicaLinkDown, message);
+            plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
             false
         }
         None => {
@@ -251,7 +253,7 @@ fn leads_to(scene: &Scene<'_>, plan: &mut Plan, dials: SocketAddr, master: &Node
                 let message = format!(
                     "the replication link is to {dials}, and nobody there has proved to be {name}"
                 );
-                plan.block(ReasonCode::ReplicaLinkDown, message);
+                plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
             }
             true
         }
