@@ -87,6 +87,35 @@ async fn a_full_restart_in_order_does_not_lock_up() -> Result<()> {
     bed.finish().await
 }
 
+/// The same, after pod 2 has handed its slots to pod 5 and pods 0 and 1 were gone before they heard of it:
+/// nobody who is there can name the owner, which is not created before they are ready.
+#[tokio::test]
+async fn a_full_restart_in_order_after_a_handoff_does_not_lock_up() -> Result<()> {
+    let (bed, before) = formed("move-ordered-handoff").await?;
+    let canary = bed.write_canary("move-ordered-handoff", 300).await?;
+    let ignorant = [bed.pod(0)?, bed.pod(1)?];
+    let mut knew = Vec::new();
+    for pod in &ignorant {
+        knew.push(std::fs::read(pod.nodes_conf())?);
+    }
+    let asked = command(&*bed.pod(2)?, &["failover"]).await?;
+    ensure!(asked.code == 0, "{asked:?}");
+    let after = bed.whole(LONG).await?;
+    ensure!(after.masters() == [0, 1, 5], "{after}");
+    all_gone_and_readdressed(&bed).await?;
+    for (pod, conf) in ignorant.iter().zip(knew) {
+        std::fs::write(pod.nodes_conf(), conf)?;
+    }
+    bed.ordered_ready_start(LONG).await?;
+    let healed = bed.whole(LONG).await?;
+    ensure!(healed.ids() == before.ids(), "{healed}");
+    ensure!(healed.masters() == [0, 1, 5], "{healed}");
+    bed.all_ready(LONG).await?;
+    bed.silent(QUIET).await?;
+    canary.intact(&bed).await?;
+    bed.finish().await
+}
+
 /// Two pods come back at each other's addresses.
 #[tokio::test]
 async fn two_pods_with_swapped_addresses_are_told_apart() -> Result<()> {

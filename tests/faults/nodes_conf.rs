@@ -302,6 +302,36 @@ async fn a_master_without_its_data_starts_after_its_replica_was_elected() -> Res
     as_before(bed, &before, &canary).await
 }
 
+/// Scenario 28, and the replica that has the data was restarted meanwhile, so that Redis takes its data for
+/// too old to elect it: its sidecar orders it, and nobody copies nothing.
+#[tokio::test]
+async fn a_master_without_its_data_never_empties_its_replica() -> Result<()> {
+    let timeout = std::time::Duration::from_secs(1);
+    let bed = bed("conf-data-gone").node_timeout(timeout).build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("conf-data-gone", 300).await?;
+    replicated(&bed, 1, 4).await?;
+    let (pod, replica) = (bed.pod(1)?, bed.pod(4)?);
+    replica.redis.kill().await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    for entry in std::fs::read_dir(pod.data_dir())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("appendonly") || name.ends_with(".aof") || name.ends_with(".rdb") {
+            match entry.file_type()?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path())?,
+                false => std::fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    replica.start_redis().await?;
+    start_after_init(&bed, &pod).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&4].role == testbed::Role::Master, "{after}");
+    as_before(bed, &before, &canary).await
+}
+
 /// Scenario 24, with the init container alone: a master's volume is lost, and what starts in its place
 /// waits for the replica that has the data.
 #[tokio::test]
