@@ -25,9 +25,13 @@ impl Testbed {
     /// # Errors
     /// When a pod is not ready `deadline_each` after its start; the error tells its reasons.
     pub async fn ordered_ready_start(&self, deadline_each: Duration) -> Result<()> {
-        for pod in self.pods() {
+        let pods = self.pods();
+        for (created, pod) in pods.iter().enumerate() {
             self.start_pod(pod.ordinal).await?;
-            self.pod_ready(&pod, deadline_each).await?;
+            // The controller waits for those before it again, each time.
+            for pod in &pods[..=created] {
+                self.pod_ready(pod, deadline_each).await?;
+            }
             self.dns.set_ready(&pod.name, true);
         }
         Ok(())
