@@ -396,19 +396,46 @@ fn ask_others(scene: &Scene<'_>, plan: &mut Plan) -> bool {
 
 /// A blank volume is a new pod's, or one that was lost. Where the others say that this pod's former node
 /// owns slots, its replica would copy the emptiness of what starts here: it is waited for until that
-/// replica has been elected. Nobody who is silent is waited for: at a first start they wait as well.
+/// replica has been elected. Nobody who is silent is waited for: at a first start they wait as well. DNS
+/// is, for a while.
 fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
     let all_asked = ask_others(scene, plan);
     let held = start::held(scene).filter(|why| why.code == ReasonCode::OldIdentityOwnsSlots);
+    // Without DNS nothing can be formed or joined either.
+    let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
     let why = match held {
         Some(why) => why.message,
+        None if !answered => {
+            "DNS names nobody who could say whether this pod had another volume".into()
+        }
         None if !all_asked => "asking whether this pod had another volume".to_owned(),
         None => return plan.memory_mut().held_since = None,
     };
     let since = *plan.memory_mut().held_since.get_or_insert(scene.seen.now);
     if scene.seen.now - since < ELECTED_WITHIN {
         plan.start(Start::Wait(why));
+    } else if let Some(name) = heir_with_data(scene) {
+        plan.start(Start::Hold(format!(
+            "the volume is blank; {name} has the data of this pod's former node and has not been elected: a \
+             person must order CLUSTER FAILOVER TAKEOVER there, or it may copy nothing from here"
+        )));
     }
+}
+
+/// A replica of this pod's former node that has keys.
+fn heir_with_data(scene: &Scene<'_>) -> Option<String> {
+    let told = scene.memory.told.values();
+    let owners: BTreeSet<NodeId> = told.filter_map(|told| told.owner).collect();
+    let ours =
+        fresh(scene).filter_map(|(socket, answer)| verify(scene.policy, *socket, answer).ok());
+    let mut heirs = ours.filter(|peer| {
+        let follows = peer
+            .facts
+            .master
+            .is_some_and(|master| owners.contains(&master));
+        follows && peer.facts.keys > 0
+    });
+    heirs.next().map(|peer| peer.claim.pod.clone())
 }
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf
