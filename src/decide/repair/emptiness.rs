@@ -55,9 +55,11 @@ pub(super) fn last_with_data(scene: &Scene<'_>, conf: &NodesConf) -> Option<Left
         .table
         .others()
         .filter(|node| node.master == Some(me.id) && !up().any(|facts| facts.id == node.id));
+    // Its pod may be another node now.
     let exists = |node: &&NodeEntry| {
         let ordinal = scene.ordinal_of(&node.id);
-        ordinal.is_none_or(|ordinal| !scene.waits_for_us(ordinal))
+        let gone = |k: u32| scene.waits_for_us(k) || scene.peers.contains_key(&k);
+        !ordinal.is_some_and(gone)
     };
     let silent = mine.find(exists)?;
     Some(Left::Silent(scene.name_of(&silent.id)))
