@@ -177,12 +177,14 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("its node {id} answers {twin}; a person must stop one of the two");
         return Err(Start::Hold(why));
     }
-    let up = || of_ours(scene, &copy.table);
-    if up().any(|facts| facts.hears.contains(id)) {
+    // Whoever hears it proves that it lives, of this cluster or not.
+    let mut all = fresh(scene).filter_map(|(_, answer)| facts(answer));
+    if all.any(|facts| facts.hears.contains(id)) {
         let why = format!("another node is still connected to its node {id}");
         return Err(Start::Wait(why));
     }
     whereabouts(scene, copy, lost_for).map_err(Start::Wait)?;
+    let up = || of_ours(scene, &copy.table);
     if up().next().is_some() && !up().any(|facts| facts.knows.contains(id)) {
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
