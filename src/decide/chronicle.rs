@@ -158,8 +158,8 @@ fn alarms(
     events
 }
 
-/// Everything but what belongs to an ordinary start or stop, what is so for good, and a refusal, which stays among
-/// the reasons for a while and is in the log.
+/// Everything but what belongs to an ordinary start or stop, what is so for good, and a refusal, which
+/// stays among the reasons for a while and is in the log.
 fn is_alarm(code: ReasonCode) -> bool {
     !matches!(
         code,

@@ -237,15 +237,14 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
             plan.block_on(code, message, blames);
         }
     };
-    let mut blames = ordinals(scene, lost.iter().copied());
+    // Whoever took them over was stopped before this node heard of it, and is nobody that it can name.
+    let somebody: &[Option<u32>] = if unowned.is_empty() { &[] } else { &[None] };
     if !unowned.is_empty() {
-        // Whoever took them over was stopped before this node heard of it, and is nobody that it can name.
-        let somebody = [None];
         let message = format!("slots {unowned} have no owner");
-        hold(plan, ReasonCode::SlotsUncovered, message, &somebody);
-        blames.extend(somebody);
+        hold(plan, ReasonCode::SlotsUncovered, message, somebody);
     }
     let lost_by = ordinals(scene, lost.iter().copied());
+    let blames = [&lost_by[..], somebody].concat();
     if !lost.is_empty() {
         let message = format!("slots of {} are out of reach", names(scene, lost));
         hold(plan, ReasonCode::SlotsUncovered, message, &lost_by);

@@ -364,11 +364,7 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
         return;
     }
     let late = now - *held.get_or_insert(now) >= ELECTED_WITHIN;
-    let left = empty
-        .is_some()
-        .then(|| last_with_data(scene, conf))
-        .flatten();
-    match (outdated, empty, left) {
+    match (outdated, empty, last_with_data(scene, conf)) {
         (Some(why), _, _) if late => plan.start(Start::Hold(why)),
         (Some(why), _, _) => plan.start(Start::Wait(why)),
         (None, Some(why), _) if !late => plan.start(Start::Wait(why)),
