@@ -53,7 +53,13 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         plan.block_on(ReasonCode::WaitingForCluster, message, &SOMEBODY);
         return;
     }
-    plan.block(ReasonCode::Joining, "this new node is becoming a replica");
+    let joining = "this new node is becoming a replica";
+    // It waits for a table of all owners, and of one that has failed nobody tells it the slots.
+    if own.table.covers_all_slots() {
+        plan.block(ReasonCode::Joining, joining);
+    } else {
+        plan.block_on(ReasonCode::Joining, joining, &SOMEBODY);
+    }
     if members_about && has_settled(scene, own) {
         replicate_neediest(scene, own, plan);
     }

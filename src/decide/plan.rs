@@ -57,10 +57,8 @@ pub struct Plan {
 /// Something that speaks against readiness, and whom it waits for.
 struct Finding {
     reason: Reason,
-    /// The ordinals that could end it; empty when it is nobody's but this node's own.
-    blames: BTreeSet<u32>,
-    /// Some of those who could end it are not known by ordinal.
-    blames_unknown: bool,
+    /// The ordinals that could end it, where they are known; empty when it is nobody's but this node's own.
+    blames: Vec<Option<u32>>,
 }
 
 impl Plan {
@@ -200,7 +198,7 @@ impl Plan {
 
     /// A finding that only this node can end.
     pub fn block(&mut self, code: ReasonCode, message: impl Into<String>) {
-        self.find(code, Weight::Blocks, message.into(), BTreeSet::new(), false);
+        self.find(code, Weight::Blocks, message.into(), &[]);
     }
 
     /// A finding that the named ordinals could end.
@@ -210,34 +208,22 @@ impl Plan {
         message: impl Into<String>,
         blames: &[Option<u32>],
     ) {
-        let known = blames.iter().flatten().copied().collect();
-        let unknown = blames.iter().any(Option::is_none);
-        self.find(code, Weight::Blocks, message.into(), known, unknown);
+        self.find(code, Weight::Blocks, message.into(), blames);
     }
 
     /// Something worth knowing that does not unready this node.
     pub fn warn(&mut self, code: ReasonCode, message: impl Into<String>) {
-        self.find(code, Weight::Warns, message.into(), BTreeSet::new(), false);
+        self.find(code, Weight::Warns, message.into(), &[]);
     }
 
-    fn find(
-        &mut self,
-        code: ReasonCode,
-        weight: Weight,
-        message: String,
-        blames: BTreeSet<u32>,
-        blames_unknown: bool,
-    ) {
+    fn find(&mut self, code: ReasonCode, weight: Weight, message: String, blames: &[Option<u32>]) {
         let reason = Reason {
             code,
             weight,
             message,
         };
-        self.findings.push(Finding {
-            reason,
-            blames,
-            blames_unknown,
-        });
+        let blames = blames.to_vec();
+        self.findings.push(Finding { reason, blames });
     }
 
     /// Whether a blocking finding has been made.
@@ -370,21 +356,11 @@ fn is_ready(reasons: &[Reason]) -> bool {
 
 impl Finding {
     /// A pod is never held unready by higher ordinals that are not in DNS: Kubernetes creates them
-    /// only when this pod is ready. A dead node whose ordinal nobody knows counts as one of these
-    /// while any expected higher ordinal is absent.
+    /// only when this pod is ready.
     fn judged(&self, scene: &Scene<'_>) -> Reason {
-        let somebody = !self.blames.is_empty() || self.blames_unknown;
-        let known_wait = self
-            .blames
-            .iter()
-            .all(|ordinal| scene.waits_for_us(*ordinal));
-        let unknown_wait = !self.blames_unknown
-            || scene
-                .policy
-                .expected_peers()
-                .any(|ordinal| scene.waits_for_us(ordinal));
+        let mut blames = self.blames.iter();
         let mut reason = self.reason.clone();
-        if somebody && known_wait && unknown_wait {
+        if !self.blames.is_empty() && blames.all(|ordinal| scene.may_wait_for_us(*ordinal)) {
             reason.weight = Weight::Warns;
         }
         reason

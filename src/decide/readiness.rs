@@ -3,6 +3,7 @@
 
 use super::plan::Plan;
 use super::scene::Scene;
+use crate::model::identity::NodeId;
 use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{OwnFacts, OwnRedis, Silence, Stage};
@@ -147,7 +148,8 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
         return;
     };
     let master = me.master.as_ref();
-    let blames = [master.and_then(|id| scene.ordinal_of(id))];
+    let above = master.and_then(|id| own.table.get(id)?.master);
+    let blames = whom_a_link_waits_for(scene, &own.table, master, above.as_ref());
     let name = master.map_or_else(|| "its master".to_owned(), |id| scene.name_of(id));
     if replica.syncing {
         let left = match replica.sync_left_bytes {
@@ -160,7 +162,6 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
         let (host, port) = (&replica.master_host, replica.master_port);
         let mut message = format!("the replication link to {name} ({host} port {port}) is down");
         // Redis mends that when it next hears of a change of slots ("I'm a sub-replica!", not in 6.0).
-        let above = master.and_then(|id| own.table.get(id)?.master);
         if let Some(above) = above {
             let _ = write!(
                 message,
@@ -178,13 +179,27 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     }
 }
 
+/// Whoever is still to be created: without whom nobody is elected, or the master, or that one's own master,
+/// as a replica takes no replicas while it is not linked itself. Else the master.
+fn whom_a_link_waits_for(
+    scene: &Scene<'_>,
+    table: &NodeTable,
+    master: Option<&NodeId>,
+    above: Option<&NodeId>,
+) -> Vec<Option<u32>> {
+    let needed = needed_for_majority(scene, table);
+    if !needed.is_empty() {
+        return needed;
+    }
+    let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
+    let above = ordinal(above).filter(|_| !scene.may_wait_for_us(ordinal(master)));
+    let above = above.filter(|above| scene.waits_for_us(*above));
+    vec![above.or(ordinal(master))]
+}
+
 /// How far this replica is behind, in bytes: what it has read and not applied, or what its master
 /// last gossiped and it has not applied, whichever is more.
-pub fn lag_bytes(
-    own: &OwnFacts,
-    master: Option<&crate::model::identity::NodeId>,
-    replica: &ReplicaFacts,
-) -> u64 {
+pub fn lag_bytes(own: &OwnFacts, master: Option<&NodeId>, replica: &ReplicaFacts) -> u64 {
     let gossiped = master
         .and_then(|id| own.offsets.get(id))
         .copied()
@@ -205,6 +220,29 @@ pub fn majority_lacks<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Vec<&'t No
     }
 }
 
+/// Who is still to be created and without whom there is no majority, even when all that exist are back:
+/// nobody is elected before, so nothing else that is lost is waited for.
+fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>> {
+    let owners = table.slot_owners().count();
+    let lost = majority_lacks(scene, table);
+    let mut there = owners - lost.len();
+    let mut to_come = Vec::new();
+    for node in lost {
+        let who = who_can_end_it(scene, node);
+        if who.iter().all(|ordinal| scene.may_wait_for_us(*ordinal)) {
+            to_come.push(who);
+        } else if !replaced(scene, node) {
+            there += 1;
+        }
+    }
+    let majority = owners / 2 + 1;
+    if there < majority && there + to_come.len() >= majority {
+        to_come.concat()
+    } else {
+        Vec::new()
+    }
+}
+
 fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
     let lost = majority_lacks(scene, table);
     if !lost.is_empty() {
@@ -212,7 +250,12 @@ fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
             "cut off from a majority of the masters: {} out of reach",
             names(scene, lost.iter().copied())
         );
-        plan.block_on(ReasonCode::Minority, message, &ordinals(scene, lost));
+        let needed = needed_for_majority(scene, table);
+        let blames = match needed.is_empty() {
+            true => ordinals(scene, lost),
+            false => needed,
+        };
+        plan.block_on(ReasonCode::Minority, message, &blames);
     }
 }
 
@@ -243,7 +286,11 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         let message = format!("slots {unowned} have no owner");
         hold(plan, ReasonCode::SlotsUncovered, message, somebody);
     }
-    let lost_by = ordinals(scene, lost.iter().copied());
+    let needed = needed_for_majority(scene, &own.table);
+    let lost_by = match needed.is_empty() {
+        true => ordinals(scene, lost.iter().copied()),
+        false => needed,
+    };
     let blames = [&lost_by[..], somebody].concat();
     if !lost.is_empty() {
         let message = format!("slots of {} are out of reach", names(scene, lost));
@@ -294,15 +341,21 @@ fn ordinals<'t>(
 
 /// The pod of a node out of reach; or the pods of its replicas, when its own is another node now.
 fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
-    let ordinal = scene.ordinal_of(&node.id);
-    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
     let table = scene.table().into_iter().flat_map(NodeTable::others);
     let heirs: Vec<Option<u32>> = table
         .filter(|other| other.master == Some(node.id))
         .map(|other| scene.ordinal_of(&other.id))
         .collect();
-    match heir {
-        Some(heir) if heir.facts.id != node.id && !heirs.is_empty() => heirs,
-        _ => vec![ordinal],
+    if replaced(scene, node) && !heirs.is_empty() {
+        heirs
+    } else {
+        vec![scene.ordinal_of(&node.id)]
     }
+}
+
+/// Whether the pod of this node is another node now.
+fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let ordinal = scene.ordinal_of(&node.id);
+    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
+    heir.is_some_and(|heir| heir.facts.id != node.id)
 }

@@ -241,6 +241,15 @@ impl<'a> Scene<'a> {
         ordinal > self.policy.me.ordinal && self.absent_from_dns(ordinal)
     }
 
+    /// The same for one whose ordinal may not be known: it counts as one that is waiting while any expected
+    /// higher ordinal is absent.
+    pub fn may_wait_for_us(&self, ordinal: Option<u32>) -> bool {
+        match ordinal {
+            Some(ordinal) => self.waits_for_us(ordinal),
+            None => self.policy.expected_peers().any(|o| self.waits_for_us(o)),
+        }
+    }
+
     /// Where this ordinal's Redis can be asked: DNS first, else the own table.
     pub fn sockets_of(&self, ordinal: u32) -> Vec<SocketAddr> {
         let port = self.policy.redis_port;

@@ -72,7 +72,7 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         }
         return;
     }
-    if kind == Kind::Losing {
+    if kind == Kind::Losing && world.rng.bool() {
         match world.rng.u8(0..7) {
             0 => redis_restarts(world),
             1 => agents_restart(world),

@@ -4,6 +4,7 @@ use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::gate::Gate;
+use super::honest::{dishonest, waits_for_itself};
 use super::known::{Known, needs_a_person, waiting};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
@@ -14,7 +15,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 /// Everything must be whole so long after the last fault has ended, in milliseconds.
-const WHOLE_WITHIN_MS: i64 = 60_000;
+pub(crate) const WHOLE_WITHIN_MS: i64 = 60_000;
 /// What was tried in vain meanwhile comes again a little later: names are announced every 5 s.
 const LATE_WRITES_MS: i64 = 8000;
 /// How long a cluster has been whole before a volume is lost.
@@ -74,7 +75,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
     world.heals = kind != Kind::Holding;
     let mut result = live(&mut world, kind, blank, strikes);
     if world.judge.known.slipped > 0 {
-        // What comes after a merge is not judged.
+        // Nothing was wrong before it: a history ends with the first thing that is.
         result = Ok(());
         world.tell(|_| "= a merge, as an agent was stopped right after its MEET".to_owned());
     }
@@ -122,13 +123,32 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
     world.run(until)?;
     faults::heal(world);
     if kind == Kind::Holding {
-        let until = world.now + SILENT_FOR_MS;
-        world.run(until)?;
-        return unreported(world).map_or(Ok(()), Err);
+        return be_honest(world);
     }
     match become_whole(world)? {
         Whole::Entirely => stay_silent(world),
-        Whole::ButFor => Ok(()),
+        Whole::ButFor => be_honest(world),
+    }
+}
+
+/// What is left for a person is said by then, and left alone.
+fn be_honest(world: &mut World) -> Result<(), String> {
+    let until = world.now + SILENT_FOR_MS;
+    world.run(until)?;
+    unreported(world).map_or(Ok(()), Err)?;
+    let until = world.now + WHOLE_WITHIN_MS;
+    world.run(until)?;
+    waits_for_itself(world)?;
+    dishonest(world).map_or(Ok(()), Err)?;
+    let before = world.judge.writes;
+    let until = world.now + SILENT_FOR_MS;
+    world.run(until)?;
+    match world.judge.writes - before {
+        0 => Ok(()),
+        writes => {
+            let last = &world.judge.last_write;
+            Err(format!("not silent: {writes} writes, the last {last}"))
+        }
     }
 }
 
@@ -145,10 +165,17 @@ fn become_whole(world: &mut World) -> Result<Whole, String> {
     loop {
         let until = world.now + 200;
         world.run(until)?;
-        let lacks = (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster));
-        match lacks {
+        let clusters = 0..world.layout.clusters;
+        let lacking: Vec<usize> = clusters
+            .filter(|cluster| not_whole(world, *cluster).is_some())
+            .collect();
+        let waits = lacking.iter().any(|of| waiting(world, *of).is_some());
+        let why = lacking.first().and_then(|of| not_whole(world, *of));
+        match why {
             None => break,
-            Some(_) if world.now > deadline && needs_a_person(world) => return Ok(Whole::ButFor),
+            Some(_) if world.now > deadline && needs_a_person(world, &lacking) => {
+                return Ok(Whole::ButFor);
+            }
             Some(why) if world.now > deadline => return Err(format!("not whole: {why}")),
             Some(_)
                 if world.in_order.is_some() && world.now < begin + super::in_order::WITHIN_MS =>
@@ -156,7 +183,7 @@ fn become_whole(world: &mut World) -> Result<Whole, String> {
                 deadline = world.now + WHOLE_WITHIN_MS;
             }
             // What waits for a person and then ends by itself takes its time from its end.
-            Some(_) if world.now < begin + WHOLE_WITHIN_MS && waiting(world).is_some() => {
+            Some(_) if world.now < begin + WHOLE_WITHIN_MS && waits => {
                 deadline = world.now + WHOLE_WITHIN_MS;
             }
             Some(_) => {}
@@ -235,7 +262,7 @@ fn settle(world: &mut World, cluster: usize, blank: bool) {
 }
 
 /// What every Redis has in its table, and what its agent says of it.
-fn tell_tables(world: &mut World) {
+pub(crate) fn tell_tables(world: &mut World) {
     for pod in 0..world.pods.len() {
         let p = &world.pods[pod];
         let text = p.node.as_ref().map(super::fake::Node::nodes_text);

@@ -40,32 +40,37 @@ impl std::ops::AddAssign for Known {
     }
 }
 
-/// Whether what is not whole will stay so until a person comes, and says so.
-pub(crate) fn needs_a_person(world: &mut World) -> bool {
-    let Some((known, what)) = waiting(world) else {
+/// Whether what is not whole in any cluster will stay so until a person comes, and says so.
+pub(crate) fn needs_a_person(world: &mut World, lacking: &[usize]) -> bool {
+    let found: Vec<_> = lacking.iter().map(|of| waiting(world, *of)).collect();
+    if found.iter().any(Option::is_none) {
         return false;
-    };
-    world.judge.known += known;
-    world.tell(|_| format!("= {what}"));
+    }
+    for (known, what) in found.into_iter().flatten() {
+        world.judge.known += known;
+        world.tell(|_| format!("= {what}"));
+    }
     true
 }
 
-/// What waits for a person now, and is said.
-pub(crate) fn waiting(world: &World) -> Option<(Known, &'static str)> {
+/// What waits for a person now in this cluster, and is said.
+pub(crate) fn waiting(world: &World, cluster: usize) -> Option<(Known, &'static str)> {
     let mut known = Known::default();
-    let what = if in_a_ring(world) {
+    let pods = world.pods.iter().filter(|pod| pod.cluster == cluster);
+    let pods: Vec<&Pod> = pods.collect();
+    let what = if in_a_ring(&pods) {
         known.rings = 1;
         "the nodes of a shard replicate each other"
-    } else if emptied(world) {
+    } else if emptied(&pods) {
         known.emptied = 1;
         "a shard was emptied, and its agents say so"
-    } else if a_dead_owner(world) {
+    } else if a_dead_owner(&pods) {
         known.dead_owners = 1;
         "a node holds a lost master for an owner of slots, and its agent says so"
-    } else if a_sub_replica(world) {
+    } else if a_sub_replica(&pods) {
         known.sub_replicas = 1;
         "a replica's master has become a replica, and the link is down, as its agent says"
-    } else if half_open(world) {
+    } else if half_open(world, &pods) {
         known.half_open = 1;
         "a node waits for a PONG over a link that is half open, and its agent says so"
     } else {
@@ -75,11 +80,11 @@ pub(crate) fn waiting(world: &World) -> Option<(Known, &'static str)> {
 }
 
 /// Whether two nodes replicate each other, so that nobody owns their slots, and both agents say so.
-fn in_a_ring(world: &World) -> bool {
+fn in_a_ring(pods: &[&Pod]) -> bool {
     let master = |p: &Pod| p.node.as_ref().and_then(|node| node.me().master);
-    world.pods.iter().any(|p| {
+    pods.iter().any(|p| {
         let id = p.node.as_ref().map(|node| node.id);
-        let mut others = world.pods.iter();
+        let mut others = pods.iter();
         let other = others.find(|q| q.node.as_ref().map(|node| node.id) == master(p));
         id.is_some()
             && other.is_some_and(|q| master(q) == id && says_uncovered(p) && says_uncovered(q))
@@ -94,8 +99,8 @@ fn says_uncovered(p: &Pod) -> bool {
 
 /// Whether a replica copied its reborn master's emptiness before anybody could prevent it, or had no
 /// data before, and its agent, which was not there, cannot know: it takes nobody's place, and says so.
-fn emptied(world: &World) -> bool {
-    world.pods.iter().any(|p| {
+fn emptied(pods: &[&Pod]) -> bool {
+    pods.iter().any(|p| {
         let node = p.node.as_ref();
         let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
         bare && says(p, "a person must decide")
@@ -111,8 +116,8 @@ fn says(p: &Pod, words: &str) -> bool {
 /// Whether a node holds one that does not exist any more for the owner of slots, by an epoch that the
 /// true owner has not: an impostor at its address had that one (`clusterProcessPacket` notes the epoch
 /// of whoever answers before it looks at the ID).
-fn a_dead_owner(world: &World) -> bool {
-    let nodes = || world.pods.iter().filter_map(|p| p.node.as_ref());
+fn a_dead_owner(pods: &[&Pod]) -> bool {
+    let nodes = || pods.iter().filter_map(|p| p.node.as_ref());
     let lives: BTreeMap<NodeId, u64> = nodes().map(|node| (node.id, node.me().epoch)).collect();
     let highest = |segs: u32| {
         let owners = nodes().filter(|node| !node.me().replica && node.me().segs & segs != 0);
@@ -124,18 +129,18 @@ fn a_dead_owner(world: &World) -> bool {
     };
     // Then the replica is not elected: who holds a newer epoch refuses it the vote.
     let differ = dead().any(|rec| dead().any(|same| same.id == rec.id && same.epoch != rec.epoch));
-    world.pods.iter().any(|p| {
+    pods.iter().any(|p| {
         let mut recs = p.node.iter().flat_map(|node| node.recs.values());
         recs.any(|rec| {
             let dead = !lives.contains_key(&rec.id) && rec.segs != 0;
             dead && highest(rec.segs).is_some_and(|epoch| rec.epoch >= epoch)
         }) && says_uncovered(p)
-    }) || (differ && world.pods.iter().any(|p| says(p, "in vain to be elected")))
+    }) || (differ && pods.iter().any(|p| says(p, "in vain to be elected")))
 }
 
 /// Whether a replica replicates a replica over a link that is down, and its agent says so much.
-fn a_sub_replica(world: &World) -> bool {
-    world.pods.iter().any(|p| {
+fn a_sub_replica(pods: &[&Pod]) -> bool {
+    pods.iter().any(|p| {
         let node = p.node.as_ref();
         let master = node.and_then(|node| node.recs.get(&node.me().master?));
         let decision = p.agent.as_ref().and_then(|agent| agent.decision.as_ref());
@@ -148,8 +153,8 @@ fn a_sub_replica(world: &World) -> bool {
 /// Whether a node has sent its PING to a Redis that was stopped, whose pod then went without a word and
 /// came back at the same address. It pings again after the PONG alone, and what it is sent by that node
 /// keeps it from dialling anew (`clusterCron`: `data_delay`).
-fn half_open(world: &World) -> bool {
-    world.pods.iter().any(|p| {
+fn half_open(world: &World, pods: &[&Pod]) -> bool {
+    pods.iter().any(|p| {
         let mut recs = p.node.iter().flat_map(|node| node.recs.values());
         recs.any(|rec| {
             let unheard = rec.link.is_some_and(|l| world.unheard.contains_key(&l.id));

@@ -18,6 +18,7 @@ mod faults;
 mod gate;
 mod ghosts;
 mod history;
+mod honest;
 mod in_order;
 mod invariants;
 mod known;
