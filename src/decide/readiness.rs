@@ -353,9 +353,17 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
     }
 }
 
-/// Whether the pod of this node is another node now.
+/// Whether the pod of this node, which is out of reach, is another node now: as it answers, or, since nobody is
+/// asked all the time, as the own table has it.
 fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
-    let ordinal = scene.ordinal_of(&node.id);
-    let heir = ordinal.and_then(|ordinal| scene.peers.get(&ordinal));
+    let Some(ordinal) = scene.ordinal_of(&node.id) else {
+        return false;
+    };
+    let heir = scene.peers.get(&ordinal);
+    let mut others = scene.table().into_iter().flat_map(NodeTable::others);
     heir.is_some_and(|heir| heir.facts.id != node.id)
+        || others.any(|other| {
+            let namesake = scene.ordinal_of(&other.id) == Some(ordinal);
+            other.id != node.id && namesake && scene.in_reach(other)
+        })
 }

@@ -241,12 +241,17 @@ impl<'a> Scene<'a> {
         ordinal > self.policy.me.ordinal && self.absent_from_dns(ordinal)
     }
 
-    /// The same for one whose ordinal may not be known: it counts as one that is waiting while any expected
-    /// higher ordinal is absent.
+    /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher
+    /// ordinal is absent that is expected or that the own table knows.
     pub fn may_wait_for_us(&self, ordinal: Option<u32>) -> bool {
+        let waits = |ordinal: u32| self.waits_for_us(ordinal);
+        let nodes = || self.table().into_iter().flat_map(NodeTable::others);
         match ordinal {
-            Some(ordinal) => self.waits_for_us(ordinal),
-            None => self.policy.expected_peers().any(|o| self.waits_for_us(o)),
+            Some(ordinal) => waits(ordinal),
+            None => {
+                let mut known = nodes().filter_map(|node| self.ordinal_of(&node.id));
+                self.policy.expected_peers().any(waits) || known.any(waits)
+            }
         }
     }
 

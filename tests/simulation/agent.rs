@@ -352,10 +352,13 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
     let stands = decision.events.last().map(|event| event.after.clone());
     let told = agent.decision.as_ref().map(said) != Some(said(&decision));
     let line = told.then(|| said(&decision));
+    let before = agent.decision.as_ref().map(|decision| decision.ready);
+    let turned = before != Some(decision.ready);
     agent.decision = Some(decision);
     if stands.is_some() {
         world.pods[pod].disk.stood = stands;
     }
+    world.judge.turns += u64::from(turned);
     if let Some(line) = line {
         world.tell(|world| format!("{} says: {line}", world.pod_name(pod)));
     }

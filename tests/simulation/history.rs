@@ -140,15 +140,20 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     world.run(until)?;
     waits_for_itself(world)?;
     dishonest(world).map_or(Ok(()), Err)?;
-    let before = world.judge.writes;
+    be_still(world)
+}
+
+/// Nobody writes, and nobody's readiness changes.
+fn be_still(world: &mut World) -> Result<(), String> {
+    let (writes, turns) = (world.judge.writes, world.judge.turns);
     let until = world.now + SILENT_FOR_MS;
     world.run(until)?;
-    match world.judge.writes - before {
-        0 => Ok(()),
-        writes => {
-            let last = &world.judge.last_write;
-            Err(format!("not silent: {writes} writes, the last {last}"))
-        }
+    let (writes, turns) = (world.judge.writes - writes, world.judge.turns - turns);
+    let last = &world.judge.last_write;
+    match (writes, turns) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(format!("readiness changes {turns} times")),
+        _ => Err(format!("not silent: {writes} writes, the last {last}")),
     }
 }
 
@@ -197,16 +202,7 @@ fn stay_silent(world: &mut World) -> Result<(), String> {
     // What was decided before the whole was there may still come.
     let until = world.now + LATE_WRITES_MS;
     world.run(until)?;
-    let before = world.judge.writes;
-    let until = world.now + SILENT_FOR_MS;
-    world.run(until)?;
-    if world.judge.writes != before {
-        let last = &world.judge.last_write;
-        return Err(format!(
-            "not silent: {} writes, the last {last}",
-            world.judge.writes - before
-        ));
-    }
+    be_still(world)?;
     match (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster)) {
         Some(why) => Err(format!("whole and then not: {why}")),
         None => Ok(()),

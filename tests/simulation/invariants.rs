@@ -54,6 +54,8 @@ pub(crate) struct Judge {
     /// When agents crashed or were stopped.
     pub(crate) agent_stops: Vec<(usize, i64)>,
     pub(crate) writes: u64,
+    /// How often a pod became ready, or was so no more.
+    pub(crate) turns: u64,
     pub(crate) last_write: String,
     tenancies: Vec<Tenancy>,
     violation: Option<String>,
