@@ -337,3 +337,44 @@ async fn the_replica_that_answers_is_chosen() -> Result<()> {
     bed.start_pod(0).await?;
     as_before(bed, &before, &canary).await
 }
+
+/// Scenario 41: the replica that was told dies; the next one takes over, in the same stop.
+#[tokio::test]
+async fn when_the_replica_that_was_told_dies_the_next_takes_over() -> Result<()> {
+    let bed = bed("handoff-next").shape(3, 2).build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-next", 300).await?;
+    let load = bed.load(Duration::from_millis(1));
+    let (pod, voters) = (bed.pod(0)?, [bed.pod(1)?, bed.pod(2)?]);
+    for voter in &voters {
+        voter.redis.freeze().await?;
+    }
+    let hook = tokio::spawn({
+        let pod = pod.clone();
+        async move { command(&pod, &["pre-stop", "--grace", "40"]).await }
+    });
+    // Nobody votes for it yet.
+    let told = wait::until(LONG, "a replica is told", async || {
+        let log = log(&pod)?;
+        let told = [3, 6].map(|ordinal| log.contains(&format!("have redis-app-{ordinal} (")));
+        ensure!(told[0] != told[1], "not one: {told:?}");
+        Ok(if told[0] { 3 } else { 6 })
+    })
+    .await?;
+    let replica = bed.pod(told)?;
+    replica.redis.kill().await?;
+    for voter in &voters {
+        voter.redis.thaw().await?;
+    }
+    let hook = hook.await??;
+    let next = 9 - told;
+    let said = format!("handed over to redis-app-{next}");
+    ensure!(hook.code == 0 && hook.text.contains(&said), "{hook:?}");
+    replica.start_redis().await?;
+    bed.end_pod(0, Ending::Graceful).await?;
+    bed.start_pod(0).await?;
+    bed.whole(LONG).await?;
+    load.stop().await?.none_lost(&bed).await?;
+    as_before(bed, &before, &canary).await
+}

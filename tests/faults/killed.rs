@@ -11,7 +11,7 @@ use crate::{chance::Chance, common::*};
 /// How long agents are killed in all.
 const KILLING: Duration = Duration::from_secs(30);
 
-/// Kills and restarts agents while they form, at random, for up to some 1.5 s.
+/// Kills and restarts agents while they form or heal, at random, for up to some 1.5 s.
 async fn disturb(bed: &Testbed, chance: &mut Chance) -> Result<usize> {
     let mut kills = 0;
     for _ in 0..=chance.below(10) {
@@ -52,6 +52,28 @@ async fn agents_killed_at_any_moment_of_forming_still_make_the_planned_cluster()
         clusters += 1;
     }
     println!("{clusters} clusters formed, {kills} agents killed");
+    bed.finish().await
+}
+
+/// Scenario 61 and S13, while all pods come back with new addresses.
+#[tokio::test]
+async fn agents_killed_at_any_moment_of_healing_make_the_same_cluster_whole() -> Result<()> {
+    let mut chance = Chance::new()?;
+    let (bed, before) = formed("killed-healing").await?;
+    let canary = bed.write_canary("killed-healing", 300).await?;
+    let (began, mut moves, mut kills) = (Instant::now(), 0, 0);
+    while began.elapsed() < KILLING {
+        bed.move_pods(&[0, 1, 2, 3, 4, 5]).await?;
+        kills += disturb(&bed, &mut chance).await?;
+        let after = bed.whole(LONG).await;
+        let after = after.with_context(|| format!("move {moves}, {kills} kills in all"))?;
+        ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+        bed.all_ready(LONG).await?;
+        moves += 1;
+    }
+    bed.falls_silent(QUIET, LONG).await?;
+    canary.intact(&bed).await?;
+    println!("{moves} times at new addresses, {kills} agents killed");
     bed.finish().await
 }
 

@@ -188,7 +188,10 @@ fn look(world: &mut World, pod: usize) {
     };
     let mut kept = world.pods[pod].disk.kept();
     if world.is_init(pod) {
-        kept.lock = ConfLock::Free;
+        kept.lock = match world.pods[pod].locked_until > world.now {
+            true => ConfLock::Held,
+            false => ConfLock::Free,
+        };
     }
     let fresh = world.zones[zone].answer();
     let Some(agent) = &mut world.pods[pod].agent else {
@@ -353,7 +356,7 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
     let told = agent.decision.as_ref().map(said) != Some(said(&decision));
     let line = told.then(|| said(&decision));
     let before = agent.decision.as_ref().map(|decision| decision.ready);
-    let turned = before != Some(decision.ready);
+    let turned = before.unwrap_or(false) != decision.ready;
     agent.decision = Some(decision);
     if stands.is_some() {
         world.pods[pod].disk.stood = stands;

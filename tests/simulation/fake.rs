@@ -4,7 +4,7 @@
 //!
 //! In: commands, packets and the clock. Out: [`Effect`]s for whoever carries packets. Slots are moved
 //! in whole [`Segs`], the shares of the first masters; a key is one bit. Left out: slot moves,
-//! replica migration, the replication backlog.
+//! the replication backlog.
 
 pub(crate) mod bus;
 pub(crate) mod commands;
@@ -12,6 +12,7 @@ pub(crate) mod cron;
 pub(crate) mod election;
 pub(crate) mod gossip;
 pub(crate) mod manual;
+pub(crate) mod migration;
 pub(crate) mod replication;
 pub(crate) mod slots;
 pub(crate) mod text;
@@ -134,6 +135,8 @@ pub(crate) struct Rec {
     pub(crate) link: Option<Link>,
     pub(crate) reports: BTreeMap<NodeId, i64>,
     pub(crate) voted_time: i64,
+    /// It was a replica when this node first knew it, and is a master.
+    pub(crate) promoted: bool,
     pub(crate) offset: u32,
 }
 
@@ -161,6 +164,7 @@ impl Rec {
             link: None,
             reports: BTreeMap::new(),
             voted_time: 0,
+            promoted: false,
             offset: 0,
         }
     }
@@ -241,6 +245,12 @@ pub(crate) struct Node {
     pub(crate) banned: BTreeMap<NodeId, i64>,
     /// `repl-diskless-sync-delay`.
     pub(crate) copies_after_s: u64,
+    /// On a replica: what it has read and not applied.
+    pub(crate) behind: Keys,
+    /// Replicas go to masters without any.
+    pub(crate) migrates: bool,
+    /// Masters without replicas, since when.
+    pub(crate) orphans: BTreeMap<NodeId, i64>,
     /// Keys dropped in this step, for the judges.
     pub(crate) dropped: Keys,
 }

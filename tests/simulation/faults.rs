@@ -4,6 +4,7 @@ use super::dns::Trouble;
 use super::history::list;
 use super::process_faults::{
     agent_lags, agents_restart, clock_jumps, freeze_agent, freeze_redis, redis_restarts,
+    replica_lags,
 };
 use super::volumes;
 use super::world::{Event, World};
@@ -84,7 +85,7 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         }
         return;
     }
-    match world.rng.u8(0..23) {
+    match world.rng.u8(0..27) {
         0 => redis_restarts(world),
         1 => agents_restart(world),
         2..=4 => pods_move(world),
@@ -102,6 +103,9 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         17..=19 => super::stops::announce(world),
         20 => volumes::fill(world),
         21 => super::in_order::delete_all(world),
+        22 => volumes::hold(world),
+        23 | 24 => replica_lags(world),
+        25 => replicas_stay_down(world),
         _ => pod_stays_down(world),
     }
 }
@@ -296,6 +300,25 @@ fn pod_stays_down(world: &mut World) {
     end_pod(world, pod);
 }
 
+/// A master is left without replicas.
+fn replicas_stay_down(world: &mut World) {
+    let any = any_pod(world);
+    let Some(node) = &world.pods[any].node else {
+        return;
+    };
+    let master = node.me().master.unwrap_or(node.id);
+    world.tell(|world| {
+        let name = world.pod_name(any);
+        format!("* all replicas in the shard of {name} end and stay away")
+    });
+    for pod in 0..world.pods.len() {
+        let node = world.pods[pod].node.as_ref();
+        if node.is_some_and(|node| node.me().master == Some(master)) {
+            end_pod(world, pod);
+        }
+    }
+}
+
 /// A person's `CLUSTER MEET` with a node of the other cluster.
 fn merge_by_hand(world: &mut World) {
     let (a, b) = (any_pod(world), any_pod(world));
@@ -355,6 +378,8 @@ pub(crate) fn heal(world: &mut World) {
         let p = &mut world.pods[pod];
         p.agent_lag = 3;
         p.volume_full = false;
+        p.locked_until = p.locked_until.min(world.now);
+        p.lags_until = p.lags_until.min(world.now);
         p.redis_frozen_until = p.redis_frozen_until.min(world.now);
         p.agent_frozen_until = p.agent_frozen_until.min(world.now);
         if p.ip.is_none() && !super::in_order::starts_in_order(world, pod) {

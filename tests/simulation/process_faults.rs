@@ -35,6 +35,14 @@ pub(crate) fn freeze_redis(world: &mut World) {
     world.pods[pod].redis_frozen_until = world.now + ms;
 }
 
+/// A replica reads what its master sends, and applies nothing of it.
+pub(crate) fn replica_lags(world: &mut World) {
+    let pod = any_pod(world);
+    let ms = world.rng.i64(500..15_000);
+    world.tell(|world| format!("* Redis of {} lags for {ms} ms", world.pod_name(pod)));
+    world.pods[pod].lags_until = world.now + ms;
+}
+
 pub(crate) fn freeze_agent(world: &mut World) {
     let pod = any_pod(world);
     let ms = world.rng.i64(200..8000);

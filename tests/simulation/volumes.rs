@@ -158,3 +158,16 @@ pub(crate) fn fill(world: &mut World) {
     world.pods[pod].volume_full = true;
     world.after(ms, Event::Undo(Undo::Full(pod)));
 }
+
+/// A pod is deleted, and its Redis goes on for a while beside the one of its successor, cut off from all.
+pub(crate) fn hold(world: &mut World) {
+    let (pod, ms) = (any_pod(world), world.rng.i64(500..15_000));
+    world.tell(|world| {
+        let name = world.pod_name(pod);
+        format!("* {name} ends, and something holds its nodes.conf for {ms} ms")
+    });
+    end_pod(world, pod);
+    world.pods[pod].locked_until = world.now + ms;
+    let ip = world.fresh_address();
+    start_pod(world, pod, ip);
+}

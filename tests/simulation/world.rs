@@ -44,6 +44,10 @@ pub(crate) struct Pod {
     pub(crate) agent_lag: i64,
     pub(crate) loads_for: i64,
     pub(crate) held: Held,
+    /// Its replica applies nothing of what it reads.
+    pub(crate) lags_until: i64,
+    /// An older Redis runs on its volume.
+    pub(crate) locked_until: i64,
     /// The agent writes none of its files.
     pub(crate) volume_full: bool,
 }
@@ -57,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) clusters: usize,
     pub(crate) node_timeout: i64,
     pub(crate) inotify: bool,
+    /// `cluster-allow-replica-migration`
+    pub(crate) migrates: bool,
     pub(crate) gate: Gate,
     /// Replication to another cluster is refused (a `masterauth` of its own).
     pub(crate) own_passwords: bool,
@@ -123,6 +129,8 @@ impl World {
                 agent_lag: 3,
                 loads_for: 0,
                 held: Held::No,
+                lags_until: 0,
+                locked_until: 0,
                 volume_full: false,
             })
         });
@@ -265,7 +273,8 @@ impl World {
             }
             Event::Redis(pod, start) => {
                 let there = self.pods[pod].starts == start && self.pods[pod].ip.is_some();
-                if there && self.pods[pod].disk.damage == Damage::Torn {
+                let p = &self.pods[pod];
+                if there && (p.disk.damage == Damage::Torn || p.locked_until > self.now) {
                     self.tell(|world| format!("Redis of {} exits", world.pod_name(pod)));
                     let ms = self.rng.i64(500..5000);
                     self.after(ms, Event::Redis(pod, start));
@@ -380,6 +389,7 @@ impl World {
                 && !loading
                 && !node.holds_copies()
                 && (same || !self.layout.own_passwords),
+            lags: self.pods[pod].lags_until > self.now,
         })
     }
 

@@ -67,6 +67,7 @@ impl Fake {
             clusters: 1,
             node_timeout: script.node_timeout,
             inotify: false,
+            migrates: false,
             gate: Gate::None,
             own_passwords: false,
             few: 0,
@@ -174,6 +175,8 @@ fn empty_pod(ip: Option<IpAddr>) -> Pod {
         loads_for: 0,
         held: Held::No,
         volume_full: false,
+        lags_until: 0,
+        locked_until: 0,
     }
 }
 

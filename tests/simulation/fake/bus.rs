@@ -276,6 +276,7 @@ impl Node {
                 rec.master = known_master;
             }
         } else {
+            rec.promoted |= rec.replica;
             rec.replica = false;
             rec.master = None;
         }

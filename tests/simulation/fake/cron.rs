@@ -46,6 +46,9 @@ impl Node {
         self.mind_manual(env);
         if self.is_replica() {
             self.stand_for_election(env);
+            if self.migrates && self.is_replica() {
+                self.migrate(env);
+            }
         }
         self.judge_state(env);
     }

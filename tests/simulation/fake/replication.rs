@@ -12,6 +12,8 @@ pub(crate) struct Source {
     pub(crate) keys: Keys,
     /// Takes replicas: not loading, the password is right, and if it is a replica its link is up.
     pub(crate) serves: bool,
+    /// What it sends is not applied yet.
+    pub(crate) lags: bool,
 }
 
 /// How often a replica dials anew, in milliseconds (`replicationCron`).
@@ -94,7 +96,8 @@ impl Node {
                 }
             }
             (LinkState::Up { from }, Some(found)) if found.process == from => {
-                if self.keys != found.keys {
+                self.behind = found.keys & !self.keys;
+                if self.keys != found.keys && !found.lags {
                     self.take_copy(found.keys);
                 }
                 replication.state
@@ -112,6 +115,7 @@ impl Node {
     }
 
     fn take_copy(&mut self, keys: Keys) {
+        self.behind = 0;
         self.dropped |= self.keys & !keys;
         self.keys = keys;
     }

@@ -48,6 +48,7 @@ impl Node {
         let Some(rec) = self.recs.get_mut(id).filter(newer) else {
             return;
         };
+        rec.promoted |= rec.replica;
         rec.replica = false;
         rec.master = None;
         rec.epoch = epoch;

@@ -15,6 +15,9 @@ fn loading_error() -> Value {
     redis::parse_redis_value(text.as_bytes()).expect("an error reply")
 }
 
+/// What a key weighs in the stream of replication: three more than agents let a replica be behind.
+const KEY_BYTES: u32 = 4_000_000;
+
 impl Node {
     /// The answers to what an agent asks of its own Redis.
     pub(crate) fn own_answers(&self, now: i64) -> Vec<Value> {
@@ -137,9 +140,11 @@ impl Node {
             Some(link) => {
                 let up = matches!(link.state, LinkState::Up { .. });
                 let copying = matches!(link.state, LinkState::Copying { .. });
+                let applied = KEY_BYTES * self.keys.count_ones();
+                let read = applied + KEY_BYTES * self.behind.count_ones();
                 let _ = write!(
                     text,
-                    "# Replication\r\nrole:slave\r\nmaster_host:{}\r\nmaster_port:{PORT}\r\nmaster_link_status:{}\r\nmaster_sync_in_progress:{}\r\nslave_read_repl_offset:100\r\nslave_repl_offset:100\r\n",
+                    "# Replication\r\nrole:slave\r\nmaster_host:{}\r\nmaster_port:{PORT}\r\nmaster_link_status:{}\r\nmaster_sync_in_progress:{}\r\nslave_read_repl_offset:{read}\r\nslave_repl_offset:{applied}\r\n",
                     link.host,
                     if up { "up" } else { "down" },
                     u8::from(copying),
@@ -147,7 +152,12 @@ impl Node {
             }
             None => text.push_str("# Replication\r\nrole:master\r\n"),
         }
-        text.push_str("master_repl_offset:100\r\n# Cluster\r\ncluster_enabled:1\r\n# Keyspace\r\n");
+        let _ = write!(
+            text,
+            "master_repl_offset:{}\r\n",
+            KEY_BYTES * self.keys.count_ones()
+        );
+        text.push_str("# Cluster\r\ncluster_enabled:1\r\n# Keyspace\r\n");
         let keys = self.keys.count_ones();
         if keys > 0 && !loading {
             let _ = write!(text, "db0:keys={keys},expires=0,avg_ttl=0\r\n");

@@ -53,6 +53,7 @@ pub(crate) struct Conf {
 pub(crate) struct Settings {
     pub(crate) masters: u16,
     pub(crate) node_timeout: i64,
+    pub(crate) migrates: bool,
 }
 
 impl Settings {
@@ -60,6 +61,7 @@ impl Settings {
         Settings {
             masters: layout.shape.masters,
             node_timeout: layout.node_timeout,
+            migrates: layout.migrates,
         }
     }
 }
@@ -186,6 +188,9 @@ impl Node {
             ticks: 0,
             banned: Default::default(),
             copies_after_s: 0,
+            behind: 0,
+            migrates: settings.migrates,
+            orphans: Default::default(),
             dropped: 0,
         };
         for rec in node.recs.values_mut() {
