@@ -50,7 +50,9 @@ pub(crate) fn dishonest(world: &World) -> Option<String> {
 /// (What other shards lack is said, and takes nobody's readiness.)
 fn wrongly_ready(world: &World, pod: usize) -> Option<String> {
     let p = &world.pods[pod];
-    decision(p).filter(|decision| decision.ready)?;
+    // Where links come and go all the time, what was seen last is no longer so.
+    let judged = !world.judge.clone_planted;
+    decision(p).filter(|decision| decision.ready && judged)?;
     let serves = p.node.as_ref().is_some_and(|node| {
         let linked = node
             .replication
