@@ -242,22 +242,34 @@ fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     own_redis::understand(&answers).unwrap_or_else(OwnRedis::Silent)
 }
 
-/// What a Redis that runs has written, or the last one did.
-fn nodes_file_of(world: &World, pod: usize) -> NodesFile {
+/// What a Redis that runs has written, or the last one did; read when it has changed.
+fn nodes_file_of(world: &mut World, pod: usize) -> NodesFile {
+    let p = &mut world.pods[pod];
+    let Some(node) = &p.node else {
+        return file_left(world, pod);
+    };
+    let written = (p.starts, node.saves);
+    if let Some((read, file)) = &p.file_read
+        && *read == written
+    {
+        return file.clone();
+    }
+    let file = read_file(&node.nodes_conf_text());
+    p.file_read = Some((written, file.clone()));
+    file
+}
+
+fn file_left(world: &World, pod: usize) -> NodesFile {
     let p = &world.pods[pod];
-    if p.node.is_none() && p.disk.damage == Damage::Torn {
+    if p.disk.damage == Damage::Torn {
         return NodesFile::Torn("its last line is cut off".to_owned());
     }
-    let text = match &p.node {
-        Some(node) => Some(node.nodes_conf_text()),
-        None => {
-            let settings = Settings::of(&world.layout);
-            p.disk.nodes_conf_text(settings, world.wall(pod))
-        }
-    };
-    let Some(text) = text else {
-        return NodesFile::Missing;
-    };
+    let settings = Settings::of(&world.layout);
+    let text = p.disk.nodes_conf_text(settings, world.wall(pod));
+    text.map_or(NodesFile::Missing, |text| read_file(&text))
+}
+
+fn read_file(text: &str) -> NodesFile {
     match text.parse() {
         Ok(conf) => NodesFile::Read(conf),
         Err(error) => NodesFile::Torn(error.to_string()),

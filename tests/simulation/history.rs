@@ -16,6 +16,8 @@ use std::net::IpAddr;
 
 /// Everything must be whole so long after the last fault has ended, in milliseconds.
 pub(crate) const WHOLE_WITHIN_MS: i64 = 60_000;
+/// What a person must look at is said and left alone so long after that, and some seconds.
+const SETTLED_WITHIN_MS: i64 = 20_000;
 /// What was tried in vain meanwhile comes again a little later: names are announced every 5 s.
 const LATE_WRITES_MS: i64 = 8000;
 /// How long a cluster has been whole before a volume is lost.
@@ -142,7 +144,7 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     let until = world.now + SILENT_FOR_MS;
     world.run(until)?;
     unreported(world).map_or(Ok(()), Err)?;
-    let until = world.now + WHOLE_WITHIN_MS;
+    let until = world.now + SETTLED_WITHIN_MS;
     world.run(until)?;
     waits_for_itself(world)?;
     dishonest(world).map_or(Ok(()), Err)?;

@@ -13,6 +13,7 @@ use super::invariants::Judge;
 use super::queue::Due;
 pub(crate) use super::queue::Event;
 use redis_sidecar::model::identity::{NodeId, Shape};
+use redis_sidecar::model::observation::NodesFile;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +49,8 @@ pub(crate) struct Pod {
     pub(crate) lags_until: i64,
     /// An older Redis runs on its volume.
     pub(crate) locked_until: i64,
+    /// Its nodes.conf as its agent read it, at which start and which writing of it.
+    pub(crate) file_read: Option<((u64, u64), NodesFile)>,
     /// The agent writes none of its files.
     pub(crate) volume_full: bool,
 }
@@ -131,6 +134,7 @@ impl World {
                 held: Held::No,
                 lags_until: 0,
                 locked_until: 0,
+                file_read: None,
                 volume_full: false,
             })
         });

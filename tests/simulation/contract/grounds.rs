@@ -176,6 +176,7 @@ fn empty_pod(ip: Option<IpAddr>) -> Pod {
         held: Held::No,
         volume_full: false,
         lags_until: 0,
+        file_read: None,
         locked_until: 0,
     }
 }

@@ -3,8 +3,25 @@
 
 use super::{LinkState, Node, PORT, Rec, Segs};
 use redis::Value;
+use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::slots::SlotSet;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write;
+
+thread_local! {
+    /// How IDs are written: most of a table is that.
+    static WRITTEN: RefCell<HashMap<NodeId, String>> = RefCell::default();
+}
+
+fn push_id(id: &NodeId, text: &mut String) {
+    WRITTEN.with_borrow_mut(|written| {
+        if written.len() > 1000 {
+            written.clear();
+        }
+        text.push_str(written.entry(*id).or_insert_with(|| id.to_string()));
+    });
+}
 
 fn bulk(text: String) -> Value {
     Value::BulkString(text.into_bytes())
@@ -68,7 +85,8 @@ impl Node {
 
     fn line(&self, rec: &Rec, text: &mut String) {
         let myself = rec.id == self.id;
-        let _ = write!(text, "{} ", rec.id);
+        push_id(&rec.id, text);
+        text.push(' ');
         match rec.ip {
             Some(ip) => {
                 let _ = write!(text, "{ip}:{PORT}@{}", PORT + 10000);
@@ -99,7 +117,9 @@ impl Node {
         }
         match &rec.master {
             Some(id) => {
-                let _ = write!(text, " {id} ");
+                text.push(' ');
+                push_id(id, text);
+                text.push(' ');
             }
             None => text.push_str(" - "),
         }
