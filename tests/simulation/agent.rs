@@ -2,7 +2,6 @@
 //! action as steps of their own, so that it acts on what was true a while ago.
 
 use super::fake::PORT;
-use super::fake::volume::{Damage, Settings};
 use super::world::{Event, World, cluster_name};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
@@ -13,8 +12,7 @@ use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::kept_conf::ConfLock;
 use redis_sidecar::model::observation::{
-    NodesFile, Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal,
-    Silence, Volume,
+    Observation, OwnRedis, PeerAgent, PeerAnswer, PeerClaim, PeerRedis, Refusal, Silence, Volume,
 };
 use redis_sidecar::model::peers::PeersSeen;
 use redis_sidecar::model::reason::ReasonCode;
@@ -41,8 +39,8 @@ pub(crate) struct Agent {
     pub(crate) decision: Option<Decision>,
     refusals: Vec<(i64, Refusal)>,
     /// Why the note, and the copies of nodes.conf, could not be written last time.
-    note_error: Option<String>,
-    conf_error: Option<String>,
+    pub(crate) note_error: Option<String>,
+    pub(crate) conf_error: Option<String>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
 }
@@ -174,7 +172,7 @@ fn go_on(world: &mut World, pod: usize, phase: Phase, ms: i64) {
 /// The own Redis, the volume and DNS.
 fn look(world: &mut World, pod: usize) {
     let own = own_redis_of(world, pod);
-    let file = nodes_file_of(world, pod);
+    let file = super::files::nodes_conf_of(world, pod);
     let zone = world.pods[pod].cluster;
     let (now, wall) = (world.now, world.wall(pod));
     let stop = world.judge.to_be_stopped.get(&pod).copied();
@@ -240,40 +238,6 @@ fn own_redis_of(world: &World, pod: usize) -> OwnRedis {
     }
     let answers = node.own_answers(world.wall(pod));
     own_redis::understand(&answers).unwrap_or_else(OwnRedis::Silent)
-}
-
-/// What a Redis that runs has written, or the last one did; read when it has changed.
-fn nodes_file_of(world: &mut World, pod: usize) -> NodesFile {
-    let p = &mut world.pods[pod];
-    let Some(node) = &p.node else {
-        return file_left(world, pod);
-    };
-    let written = (p.starts, node.saves);
-    if let Some((read, file)) = &p.file_read
-        && *read == written
-    {
-        return file.clone();
-    }
-    let file = read_file(&node.nodes_conf_text());
-    p.file_read = Some((written, file.clone()));
-    file
-}
-
-fn file_left(world: &World, pod: usize) -> NodesFile {
-    let p = &world.pods[pod];
-    if p.disk.damage == Damage::Torn {
-        return NodesFile::Torn("its last line is cut off".to_owned());
-    }
-    let settings = Settings::of(&world.layout);
-    let text = p.disk.nodes_conf_text(settings, world.wall(pod));
-    text.map_or(NodesFile::Missing, |text| read_file(&text))
-}
-
-fn read_file(text: &str) -> NodesFile {
-    match text.parse() {
-        Ok(conf) => NodesFile::Read(conf),
-        Err(error) => NodesFile::Torn(error.to_string()),
-    }
 }
 
 /// The peers in doubt, all at once.
@@ -422,7 +386,7 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         format!("{name} orders: {action} ({evidence})")
     });
     super::invariants::ordered(world, pod, action);
-    if !fits_on_the_volume(world, pod, action) {
+    if !super::files::fit_on_the_volume(world, pod, action) {
         return true;
     }
     if let Action::Remember(note) = action {
@@ -472,22 +436,6 @@ fn carry_out(world: &mut World, pod: usize, planned: &Planned) -> bool {
         agent.refusals.push((now, Refusal { action, error }));
     }
     true
-}
-
-/// Whether one of the agent's own files is written, if it is about one; and what the agent notes of it.
-fn fits_on_the_volume(world: &mut World, pod: usize, action: &Action) -> bool {
-    let p = &mut world.pods[pod];
-    let full = p.volume_full.then(|| "No space left on device".to_owned());
-    let Some(agent) = &mut p.agent else {
-        return true;
-    };
-    let error = match action {
-        Action::Remember(_) => &mut agent.note_error,
-        Action::KeepConf(_) | Action::RestoreConf { .. } => &mut agent.conf_error,
-        _ => return true,
-    };
-    error.clone_from(&full);
-    full.is_none()
 }
 
 /// The one command to another pod's Redis, which first names its ID on the same connection.

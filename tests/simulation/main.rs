@@ -15,6 +15,7 @@ mod data;
 mod dns;
 mod fake;
 mod faults;
+mod files;
 mod gate;
 mod ghosts;
 mod history;
