@@ -116,6 +116,36 @@ async fn a_full_restart_in_order_after_a_handoff_does_not_lock_up() -> Result<()
     bed.finish().await
 }
 
+/// A full restart in order in which pod 0's volume is lost and pod 4 is the master of its shard: pod 3, which has the
+/// data of pod 0, is not elected without pod 4, which is created when pod 3 is ready.
+#[tokio::test]
+async fn a_full_restart_in_order_with_a_lost_volume_does_not_lock_up() -> Result<()> {
+    let bed = super::lost_volumes::impatient("move-ordered-lost")
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("move-ordered-lost", 300).await?;
+    let asked = command(&*bed.pod(1)?, &["failover"]).await?;
+    ensure!(asked.code == 0, "{asked:?}");
+    let handed = bed.whole(LONG).await?;
+    ensure!(handed.masters() == [0, 2, 4], "{handed}");
+    all_gone_and_readdressed(&bed).await?;
+    bed.pod(0)?.wipe_volume().await?;
+    bed.ordered_ready_start(LONG).await?;
+    wait::until(LONG, "pod 3 takes over and pod 0 joins", async || {
+        let now = bed.whole(LONG).await?;
+        ensure!(now.masters() == [2, 3, 4], "{now}");
+        let (ids, old) = (now.ids(), before.ids());
+        ensure!(ids.len() == old.len() && ids != old, "{now}");
+        Ok(())
+    })
+    .await?;
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.finish().await
+}
+
 /// Two pods come back at each other's addresses.
 #[tokio::test]
 async fn two_pods_with_swapped_addresses_are_told_apart() -> Result<()> {
