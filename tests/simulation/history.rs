@@ -16,8 +16,6 @@ use std::net::IpAddr;
 
 /// Everything must be whole so long after the last fault has ended, in milliseconds.
 pub(crate) const WHOLE_WITHIN_MS: i64 = 60_000;
-/// What a person must look at is said and left alone so long after that, and some seconds.
-const SETTLED_WITHIN_MS: i64 = 20_000;
 /// What was tried in vain meanwhile comes again a little later: names are announced every 5 s.
 const LATE_WRITES_MS: i64 = 8000;
 /// How long a cluster has been whole before a volume is lost.
@@ -144,8 +142,12 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     let until = world.now + SILENT_FOR_MS;
     world.run(until)?;
     unreported(world).map_or(Ok(()), Err)?;
-    let until = world.now + SETTLED_WITHIN_MS;
-    world.run(until)?;
+    let until = world.now + WHOLE_WITHIN_MS;
+    let whole = |world: &World| (0..world.layout.clusters).all(|of| not_whole(world, of).is_none());
+    while world.now < until && !whole(world) {
+        let next = world.now + 1000;
+        world.run(next)?;
+    }
     waits_for_itself(world)?;
     dishonest(world).map_or(Ok(()), Err)?;
     be_still(world)
