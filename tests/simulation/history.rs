@@ -148,6 +148,8 @@ fn be_honest(world: &mut World) -> Result<(), String> {
         let next = world.now + 1000;
         world.run(next)?;
     }
+    let until = world.now + LATE_WRITES_MS;
+    world.run(until)?;
     waits_for_itself(world)?;
     dishonest(world).map_or(Ok(()), Err)?;
     be_still(world)
