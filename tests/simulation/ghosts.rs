@@ -82,6 +82,17 @@ pub(crate) fn s7_force(world: &World, pod: usize, node: &Node, master: &NodeId) 
     if nodes().any(|node| node.id == *master) {
         return Some("S7: the master lives".to_owned());
     }
+    // A copy, or a snapshot, is no master that is away.
+    let away = world.pods.iter().filter(|p| p.node.is_none()).any(|p| {
+        let conf = p.disk.conf.as_ref();
+        conf.is_some_and(|conf| conf.id == *master) && !p.disk.data_gone
+    });
+    if away && !world.judge.clone_planted && world.snapshots.is_empty() {
+        return Some("S7: the master is away, and has its volume".to_owned());
+    }
+    if super::owners::cut_off(world, pod, node) {
+        return Some("S7: this node sees no majority".to_owned());
+    }
     let mut siblings = nodes().filter(|other| other.me().master == Some(*master));
     let better = siblings.any(|other| other.keys != 0);
     (node.keys == 0 && better).then(|| "S7: another replica has the data".to_owned())

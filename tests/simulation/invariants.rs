@@ -5,7 +5,7 @@ use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
 use super::known::{self, Known};
-use super::owners::{note_owners, one_owner_a_slot};
+use super::owners::{cut_off, note_minorities, note_owners, one_owner_a_slot};
 use super::stops;
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Action;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// S1 allows a second; the rest is what a command and the question before it take on their way.
-const RECENTLY_MS: i64 = 1100;
+pub(crate) const RECENTLY_MS: i64 = 1100;
 /// And so much more for each pod beyond a few, where one rests on all of them (`ACQUAINTED_EACH`).
 const EACH_MS: i64 = 100;
 /// After so long with everything in reach an agent must have found out.
@@ -63,8 +63,8 @@ pub(crate) struct Judge {
     pace: BTreeMap<usize, Vec<i64>>,
     /// Since when each pod has each node of another cluster in its table.
     foreign_since: BTreeMap<usize, BTreeMap<NodeId, i64>>,
-    minority_since: BTreeMap<usize, i64>,
-    minority_looked: i64,
+    pub(crate) minority_since: BTreeMap<usize, i64>,
+    pub(crate) minority_looked: i64,
     met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
     /// Since when each node has each other one in its table as gone.
     pub(crate) gone_since: BTreeMap<(usize, NodeId), i64>,
@@ -167,25 +167,6 @@ pub(crate) fn check(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// Since when each node has seen no majority of the slot owners.
-fn note_minorities(world: &mut World) {
-    let now = world.now;
-    world.judge.minority_looked = now;
-    for (pod, p) in world.pods.iter().enumerate() {
-        if p.node.as_ref().is_some_and(sees_no_majority) {
-            world.judge.minority_since.entry(pod).or_insert(now);
-        } else {
-            world.judge.minority_since.remove(&pod);
-        }
-    }
-}
-
-fn sees_no_majority(node: &Node) -> bool {
-    let owners = node.recs.values().filter(|rec| rec.segs != 0);
-    let lost = owners.filter(|rec| rec.fail || rec.pfail).count();
-    lost > 0 && lost * 2 >= node.size()
-}
-
 /// No table has a settled node of another cluster.
 fn invariant_no_merge(world: &mut World) {
     let mut found = None;
@@ -275,9 +256,7 @@ fn s1_meet(world: &World, pod: usize, node: &Node, ip: IpAddr) -> Option<String>
     if there.peek().is_none() {
         return Some("S1: nobody has answered there within a second".to_owned());
     }
-    let since = world.judge.minority_since.get(&pod);
-    let cut_off =
-        since.is_some_and(|since| world.now - since > RECENTLY_MS) && sees_no_majority(node);
+    let cut_off = cut_off(world, pod, node);
     let right = there.any(|tenancy| {
         let known = node.knows().any(|rec| rec.id == tenancy.id);
         let p = &world.pods[tenancy.pod];

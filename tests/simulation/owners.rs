@@ -1,5 +1,7 @@
-//! Who owns what: no slot has two owners at one epoch.
+//! Who owns what: no slot has two owners at one epoch; and who sees no majority of the owners.
 
+use super::fake::Node;
+use super::invariants::RECENTLY_MS;
 use super::world::World;
 use redis_sidecar::model::identity::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,4 +53,29 @@ pub(crate) fn note_owners(world: &mut World) {
     for id in before.difference(&world.judge.owners) {
         world.judge.slots_lost_at.insert(*id, world.now);
     }
+}
+
+/// Since when each node has seen no majority of the slot owners.
+pub(crate) fn note_minorities(world: &mut World) {
+    let now = world.now;
+    world.judge.minority_looked = now;
+    for (pod, p) in world.pods.iter().enumerate() {
+        if p.node.as_ref().is_some_and(sees_no_majority) {
+            world.judge.minority_since.entry(pod).or_insert(now);
+        } else {
+            world.judge.minority_since.remove(&pod);
+        }
+    }
+}
+
+fn sees_no_majority(node: &Node) -> bool {
+    let owners = node.recs.values().filter(|rec| rec.segs != 0);
+    let lost = owners.filter(|rec| rec.fail || rec.pfail).count();
+    lost > 0 && lost * 2 >= node.size()
+}
+
+/// Whether this pod's node sees no majority, and has not for longer than its agent may not have noticed.
+pub(crate) fn cut_off(world: &World, pod: usize, node: &Node) -> bool {
+    let since = world.judge.minority_since.get(&pod);
+    since.is_some_and(|since| world.now - since > RECENTLY_MS) && sees_no_majority(node)
 }
