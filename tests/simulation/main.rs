@@ -56,12 +56,28 @@ fn fail(seed: u64) -> ! {
     );
 }
 
+/// Does so on every core.
+fn on_all_cores(play: impl Fn() + Sync) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(&play);
+        }
+    });
+}
+
 #[test]
 fn fixed_seeds() {
-    for seed in 0..200 {
-        if history::run(seed, false).result.is_err() {
-            fail(seed);
+    let (next, bad) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
+    on_all_cores(|| {
+        while let seed @ 0..200 = next.fetch_add(1, Ordering::Relaxed) {
+            if history::run(seed, false).result.is_err() {
+                bad.lock().unwrap().insert(seed);
+            }
         }
+    });
+    if let Some(seed) = bad.into_inner().unwrap().first() {
+        fail(*seed);
     }
 }
 
@@ -111,12 +127,7 @@ fn fresh_seeds() {
             totals.bad.insert(seed);
         }
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(play);
-        }
-    });
+    on_all_cores(play);
     let totals = totals.into_inner().unwrap();
     let known = totals.known;
     println!(
