@@ -54,8 +54,10 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     }
     let joining = "this new node is becoming a replica";
-    // It waits for a table of all owners, and of one that has failed nobody tells it the slots.
-    if own.table.covers_all_slots() {
+    // It waits for a table of all owners, and of one that has failed nobody tells it the slots; and for one of
+    // them to join.
+    let somebody = own.table.slot_owners().any(|node| scene.in_reach(node));
+    if own.table.covers_all_slots() && somebody {
         plan.block(ReasonCode::Joining, joining);
     } else {
         plan.block_on(ReasonCode::Joining, joining, &SOMEBODY);

@@ -201,7 +201,7 @@ impl Plan {
         self.find(code, Weight::Blocks, message.into(), &[]);
     }
 
-    /// A finding that the named ordinals could end.
+    /// A finding that these ordinals could end; `None` is one that is not known.
     pub fn block_on(
         &mut self,
         code: ReasonCode,

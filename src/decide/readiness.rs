@@ -134,11 +134,8 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
                 Some(_) => format!("replication of {name} has not begun"),
                 None => format!("this node replicates nobody: its master {name} has no address"),
             };
-            plan.block_on(
-                ReasonCode::ReplicaLinkDown,
-                message,
-                &[scene.ordinal_of(&master)],
-            );
+            let blames = whom_a_link_waits_for(scene, &own.table, Some(&master), None);
+            plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
             return;
         }
         if me.slots.is_empty() && !plan.blocked() {
@@ -157,7 +154,8 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
             _ => String::new(),
         };
         let message = format!("copying the data of {name}{left}");
-        plan.block_on(ReasonCode::ReplicaSyncing, message, &blames);
+        let from = master.and_then(|id| scene.ordinal_of(id));
+        plan.block_on(ReasonCode::ReplicaSyncing, message, &[from]);
     } else if !replica.link_up {
         let (host, port) = (&replica.master_host, replica.master_port);
         let mut message = format!("the replication link to {name} ({host} port {port}) is down");
@@ -179,22 +177,29 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     }
 }
 
-/// Whoever is still to be created: without whom nobody is elected, or the master, or that one's own master,
-/// as a replica takes no replicas while it is not linked itself. Else the master.
+/// Who can end it that the link is down: the master, when it is there and owns slots. Else, under OrderedReady,
+/// those without whom nobody is elected, or the master, or that one's own master (a replica takes no replicas
+/// while it is not linked itself), whoever of them is still to be created.
 fn whom_a_link_waits_for(
     scene: &Scene<'_>,
     table: &NodeTable,
     master: Option<&NodeId>,
     above: Option<&NodeId>,
 ) -> Vec<Option<u32>> {
+    let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
+    let node = master.and_then(|id| table.get(id));
+    if node.is_some_and(|node| scene.in_reach(node) && !node.slots.is_empty()) {
+        return vec![ordinal(master)];
+    }
     let needed = needed_for_majority(scene, table);
     if !needed.is_empty() {
         return needed;
     }
-    let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
-    let above = ordinal(above).filter(|_| !scene.may_wait_for_us(ordinal(master)));
-    let above = above.filter(|above| scene.waits_for_us(*above));
-    vec![above.or(ordinal(master))]
+    let above = ordinal(above).filter(|above| scene.waits_for_us(*above));
+    match above {
+        Some(above) if !scene.may_wait_for_us(ordinal(master)) => vec![Some(above)],
+        _ => vec![ordinal(master)],
+    }
 }
 
 /// How far this replica is behind, in bytes: what it has read and not applied, or what its master
@@ -220,26 +225,32 @@ pub fn majority_lacks<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Vec<&'t No
     }
 }
 
-/// Who is still to be created and without whom there is no majority, even when all that exist are back:
-/// nobody is elected before, so nothing else that is lost is waited for.
+/// Of the slot owners out of reach those that are still to be created, if that is all that lacks for a majority:
+/// each other one is another node now, whose slots wait for an election. Empty if somebody is just away.
 fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>> {
     let owners = table.slot_owners().count();
     let lost = majority_lacks(scene, table);
-    let mut there = owners - lost.len();
-    let mut to_come = Vec::new();
-    for node in lost {
-        let who = who_can_end_it(scene, node);
-        if who.iter().all(|ordinal| scene.may_wait_for_us(*ordinal)) {
-            to_come.push(who);
-        } else if !replaced(scene, node) {
-            there += 1;
+    let mut votes = owners - lost.len();
+    let mut needed = Vec::new();
+    for node in lost.iter().filter(|node| !replaced(scene, node)) {
+        let ordinal = scene.ordinal_of(&node.id);
+        if !scene.may_wait_for_us(ordinal) {
+            return Vec::new();
         }
+        votes += 1;
+        needed.push(ordinal);
     }
-    let majority = owners / 2 + 1;
-    if there < majority && there + to_come.len() >= majority {
-        to_come.concat()
+    needed.retain(|_| votes > owners / 2);
+    needed
+}
+
+/// Who can end it that these slot owners are out of reach.
+fn who_brings_back(scene: &Scene<'_>, table: &NodeTable, lost: &[&NodeEntry]) -> Vec<Option<u32>> {
+    let needed = needed_for_majority(scene, table);
+    if needed.is_empty() {
+        ordinals(scene, lost.iter().copied())
     } else {
-        Vec::new()
+        needed
     }
 }
 
@@ -250,11 +261,7 @@ fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
             "cut off from a majority of the masters: {} out of reach",
             names(scene, lost.iter().copied())
         );
-        let needed = needed_for_majority(scene, table);
-        let blames = match needed.is_empty() {
-            true => ordinals(scene, lost),
-            false => needed,
-        };
+        let blames = who_brings_back(scene, table, &lost);
         plan.block_on(ReasonCode::Minority, message, &blames);
     }
 }
@@ -286,11 +293,7 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
         let message = format!("slots {unowned} have no owner");
         hold(plan, ReasonCode::SlotsUncovered, message, somebody);
     }
-    let needed = needed_for_majority(scene, &own.table);
-    let lost_by = match needed.is_empty() {
-        true => ordinals(scene, lost.iter().copied()),
-        false => needed,
-    };
+    let lost_by = who_brings_back(scene, &own.table, &lost);
     let blames = [&lost_by[..], somebody].concat();
     if !lost.is_empty() {
         let message = format!("slots of {} are out of reach", names(scene, lost));
@@ -339,12 +342,17 @@ fn ordinals<'t>(
         .collect()
 }
 
-/// The pod of a node out of reach; or the pods of its replicas, when its own is another node now.
+/// The pod of a node out of reach; or the pods of its replicas, when its own is another node now: this one, too,
+/// if it has data.
 fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
-    let table = scene.table().into_iter().flat_map(NodeTable::others);
+    let table = scene.table().into_iter().flat_map(NodeTable::settled);
+    let no_data = scene.own.is_none_or(|own| own.server.keys == 0);
     let heirs: Vec<Option<u32>> = table
-        .filter(|other| other.master == Some(node.id))
-        .map(|other| scene.ordinal_of(&other.id))
+        .filter(|other| other.master == Some(node.id) && !(other.flags.myself() && no_data))
+        .map(|other| match other.flags.myself() {
+            true => Some(scene.policy.me.ordinal),
+            false => scene.ordinal_of(&other.id),
+        })
         .collect();
     if replaced(scene, node) && !heirs.is_empty() {
         heirs

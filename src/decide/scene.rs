@@ -242,7 +242,8 @@ impl<'a> Scene<'a> {
     }
 
     /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher
-    /// ordinal is absent that is expected or that the own table knows.
+    /// ordinal is absent that is expected, or that the own table or another pod's owners have: of a set that
+    /// was scaled in, until those are forgotten.
     pub fn may_wait_for_us(&self, ordinal: Option<u32>) -> bool {
         let waits = |ordinal: u32| self.waits_for_us(ordinal);
         let nodes = || self.table().into_iter().flat_map(NodeTable::others);
@@ -250,7 +251,10 @@ impl<'a> Scene<'a> {
             Some(ordinal) => waits(ordinal),
             None => {
                 let mut known = nodes().filter_map(|node| self.ordinal_of(&node.id));
-                self.policy.expected_peers().any(waits) || known.any(waits)
+                let claims = self.peers.values().map(|peer| &peer.claim.owners);
+                let mut owners = claims.flat_map(BTreeMap::values);
+                let expected = self.policy.expected_peers().any(waits);
+                expected || known.any(waits) || owners.any(|ordinal| waits(*ordinal))
             }
         }
     }

@@ -338,6 +338,7 @@ fn judge(world: &mut World, pod: usize, seen: &Observation) {
         world.pods[pod].disk.stood = stands;
     }
     world.judge.turns += u64::from(turned);
+    super::honest::invariant_ready_with_a_link(world, pod);
     if let Some(line) = line {
         world.tell(|world| format!("{} says: {line}", world.pod_name(pod)));
     }

@@ -135,7 +135,7 @@ pub(crate) struct Rec {
     pub(crate) link: Option<Link>,
     pub(crate) reports: BTreeMap<NodeId, i64>,
     pub(crate) voted_time: i64,
-    /// It was a replica when this node first knew it, and is a master.
+    /// It has been a replica since this node knows it.
     pub(crate) promoted: bool,
     pub(crate) offset: u32,
 }

@@ -71,8 +71,8 @@ pub(crate) fn s6_forget(world: &World, pod: usize, node: &Node, id: &NodeId) -> 
         .then(|| format!("S6: a MEET {met_for} ms ago"))
 }
 
-/// The master that is to be replaced runs nowhere, and this replica has not lost what another live one
-/// still has.
+/// The master that is to be replaced runs nowhere and cannot come back, a majority is there, and this replica
+/// has not lost what another live one still has.
 pub(crate) fn s7_force(world: &World, pod: usize, node: &Node, master: &NodeId) -> Option<String> {
     let cluster = world.pods[pod].cluster;
     let nodes = || {

@@ -4,7 +4,7 @@ use super::fake::volume::Conf;
 use super::fake::{Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::gate::Gate;
-use super::honest::{dishonest, waits_for_itself};
+use super::honest::{create_the_rest, dishonest};
 use super::known::{Known, needs_a_person, waiting};
 use super::whole::{not_whole, unreported};
 use super::world::{Event, Layout, World, cluster_name};
@@ -150,7 +150,7 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     }
     let until = world.now + LATE_WRITES_MS;
     world.run(until)?;
-    waits_for_itself(world)?;
+    create_the_rest(world)?;
     dishonest(world).map_or(Ok(()), Err)?;
     be_still(world)
 }

@@ -4,20 +4,23 @@
 use super::fake::{LinkState, Node};
 use super::faults::start_pod;
 use super::history::{WHOLE_WITHIN_MS, tell_tables};
-use super::whole::not_whole;
+use super::owners::cut_off;
+use super::whole::{ids_of, not_whole, wrong_part};
 use super::world::{Pod, World};
 use redis_sidecar::model::decision::Decision;
+use redis_sidecar::model::reason::{Reason, ReasonCode};
 
 fn decision(p: &Pod) -> Option<&Decision> {
     p.agent.as_ref()?.decision.as_ref()
 }
 
-/// Whether pods that `OrderedReady` has not created yet are all that this cluster lacks: then those before
-/// them, which it waits for, wait for them.
-pub(crate) fn waits_for_itself(world: &mut World) -> Result<(), String> {
+/// Creates the pods that `OrderedReady` has not. If they are all that the cluster lacked, or the pod that was
+/// waited for, then that one has waited for them.
+pub(crate) fn create_the_rest(world: &mut World) -> Result<(), String> {
     let Some(cluster) = world.in_order.take() else {
         return Ok(());
     };
+    let waited_for = world.first_unready;
     tell_tables(world);
     world.tell(|_| "= those that nobody was ready for are created".to_owned());
     for pod in 0..world.pods.len() {
@@ -28,9 +31,18 @@ pub(crate) fn waits_for_itself(world: &mut World) -> Result<(), String> {
     }
     let until = world.now + WHOLE_WITHIN_MS;
     world.run(until)?;
-    match not_whole(world, cluster) {
-        None => Err("only OrderedReady has kept a cluster from being whole".to_owned()),
-        Some(_) => Ok(()),
+    let ready = |pod: usize| decision(&world.pods[pod]).is_some_and(|decision| decision.ready);
+    match waited_for {
+        _ if not_whole(world, cluster).is_none() => {
+            Err("only OrderedReady has kept a cluster from being whole".to_owned())
+        }
+        Some(pod) if ready(pod) && !world.judge.clone_planted => {
+            let name = world.pod_name(pod);
+            Err(format!(
+                "{name} was waited for, and waited for pods after it"
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -56,10 +68,8 @@ fn wrongly_ready(world: &World, pod: usize) -> Option<String> {
     let judged = !world.judge.clone_planted;
     decision(p).filter(|decision| decision.ready && judged)?;
     let serves = p.node.as_ref().is_some_and(|node| {
-        let linked = node
-            .replication
-            .is_some_and(|link| matches!(link.state, LinkState::Up { .. }));
-        !node.loading(world.wall(pod)) && (linked || !node.me().replica)
+        let part = wrong_part(pod, node, &ids_of(world, p.cluster)).is_none();
+        part && !node.loading(world.wall(pod)) && !cut_off(world, pod, node)
     });
     (!serves).then(|| format!("{} says that it is ready, and is not", world.pod_name(pod)))
 }
@@ -67,20 +77,68 @@ fn wrongly_ready(world: &World, pod: usize) -> Option<String> {
 /// Somebody says that something is wrong; who lacks slots, everybody.
 fn unsaid(world: &World, pods: &[usize], lacks: String) -> Option<String> {
     let nodes = || pods.iter().filter_map(|pod| world.pods[*pod].node.as_ref());
+    // That is so in some shapes whatever happens.
+    let tells = |reason: &Reason| reason.code != ReasonCode::TooFewMasters;
+    let deciding: Vec<usize> = pods
+        .iter()
+        .copied()
+        .filter(|pod| decision(&world.pods[*pod]).is_some())
+        .collect();
     let says_nothing = |pod: &&usize| {
-        let p = &world.pods[**pod];
-        decision(p).is_some_and(|decision| decision.reasons.is_empty())
+        let reasons = decision(&world.pods[**pod]).map(|decision| &decision.reasons);
+        !reasons.into_iter().flatten().any(tells)
     };
     let owned = |node: &Node| if node.me().replica { 0 } else { node.me().segs };
     let owned = nodes().fold(0, |all, node| all | owned(node));
     let all = (1 << world.layout.shape.masters) - 1;
     let lost = all & !owned;
-    let silent: Vec<&usize> = pods.iter().filter(says_nothing).collect();
+    let silent: Vec<&usize> = deciding.iter().filter(says_nothing).collect();
     if lost != 0
         && let Some(pod) = silent.first()
     {
         let name = world.pod_name(**pod);
         return Some(format!("slots are lost, and {name} says nothing of it"));
     }
-    (silent.len() == pods.len()).then(|| format!("nobody says that it is not whole: {lacks}"))
+    (silent.len() == deciding.len()).then(|| format!("nobody says that it is not whole: {lacks}"))
+}
+
+/// For so long an agent may not have seen that its link has gone.
+const SEEN_WITHIN_MS: i64 = 3000;
+
+/// Whatever DNS lacks: a replica whose master is there and owns slots is not ready without its link to it.
+pub(crate) fn invariant_ready_with_a_link(world: &mut World, pod: usize) {
+    let p = &world.pods[pod];
+    let lacks = p.node.as_ref().is_some_and(|node| {
+        let up = node
+            .replication
+            .is_some_and(|link| matches!(link.state, LinkState::Up { .. }));
+        let master = node.me().master.filter(|_| !up);
+        let mut pods = world.pods.iter().enumerate();
+        let there = pods.find(|(_, p)| p.node.as_ref().is_some_and(|n| Some(n.id) == master));
+        there.is_some_and(|(at, q)| {
+            let knows = master.and_then(|id| node.recs.get(&id)).is_some_and(|rec| {
+                rec.ip == q.ip
+                    && rec.segs != 0
+                    && !(rec.fail || rec.pfail)
+                    && rec.link.is_some_and(|l| l.up)
+            });
+            let owns = q
+                .node
+                .as_ref()
+                .is_some_and(|n| !n.me().replica && n.me().segs != 0);
+            knows && owns && world.reaches(pod, at)
+        })
+    });
+    let ready = decision(p).is_some_and(|decision| decision.ready);
+    if !(lacks && ready) || world.judge.clone_planted || world.judge.merge_planted {
+        world.judge.unlinked.remove(&pod);
+        return;
+    }
+    let since = *world.judge.unlinked.entry(pod).or_insert(world.now);
+    if world.now - since > SEEN_WITHIN_MS {
+        let name = world.pod_name(pod);
+        world.judge.blame(format!(
+            "{name} is ready without the link to its master, who is there"
+        ));
+    }
 }

@@ -50,6 +50,7 @@ pub(crate) fn look(world: &mut World) {
         let ready = p.node.is_some() && decision.is_some_and(|decision| decision.ready);
         world.judge.to_be_stopped.contains_key(pod) || p.ip.is_none() || !ready
     });
+    world.first_unready = waits;
     match waits {
         None => {
             world.tell(|_| "= all have been created and are ready".to_owned());

@@ -48,6 +48,8 @@ pub(crate) struct Judge {
     /// Pods that the kubelet has announced a stop to, since when.
     pub(crate) to_be_stopped: BTreeMap<usize, i64>,
     pub(crate) handoffs: u64,
+    /// Ready replicas without a link to a master that is there, since when.
+    pub(crate) unlinked: BTreeMap<usize, i64>,
     /// When a pod's wall clock was last set back, and by how many milliseconds.
     pub(crate) set_back: BTreeMap<usize, (i64, i64)>,
     pub(crate) known: Known,

@@ -13,10 +13,7 @@ pub(crate) fn not_whole(world: &World, cluster: usize) -> Option<String> {
         .filter(|pod| world.pods[*pod].cluster == cluster)
         .collect();
     let mut owners: BTreeMap<u32, NodeId> = BTreeMap::new();
-    let ids: BTreeMap<NodeId, usize> = pods
-        .iter()
-        .filter_map(|pod| Some((world.pods[*pod].node.as_ref()?.id, *pod)))
-        .collect();
+    let ids = ids_of(world, cluster);
     for pod in &pods {
         let name = world.pod_name(*pod);
         let p = &world.pods[*pod];
@@ -62,8 +59,16 @@ pub(crate) fn not_whole(world: &World, cluster: usize) -> Option<String> {
     None
 }
 
+/// Which pod each node of this cluster runs in.
+pub(crate) fn ids_of(world: &World, cluster: usize) -> BTreeMap<NodeId, usize> {
+    let pods = world.pods.iter().enumerate();
+    let ours = pods.filter(|(_, p)| p.cluster == cluster);
+    ours.filter_map(|(pod, p)| Some((p.node.as_ref()?.id, pod)))
+        .collect()
+}
+
 /// A replica is linked to the very process of its master.
-fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<String> {
+pub(crate) fn wrong_part(pod: usize, node: &Node, ids: &BTreeMap<NodeId, usize>) -> Option<String> {
     let me = node.me();
     if !me.replica {
         return (me.segs == 0).then(|| "is a master without slots".to_owned());

@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) heals: bool,
     /// A cluster whose pods start one after the other.
     pub(crate) in_order: Option<usize>,
+    /// The first of them that is not ready, or does not exist.
+    pub(crate) first_unready: Option<usize>,
     /// What every volume was at one time.
     pub(crate) snapshots: BTreeMap<usize, Disk>,
     /// The address of the next pod that is met is given to another one.
@@ -149,6 +151,7 @@ impl World {
             answers_lost: false,
             heals: true,
             in_order: None,
+            first_unready: None,
             snapshots: BTreeMap::new(),
             snatch_next: false,
             keys_used: 0,

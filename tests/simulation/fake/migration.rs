@@ -14,9 +14,16 @@ const BARRIER: usize = 1;
 impl Node {
     /// Of a replica, ten times a second.
     pub(crate) fn migrate(&mut self, env: &mut Env<'_>) {
-        let masters = || self.recs.values().filter(|rec| !rec.replica && !rec.fail);
+        let settled = |rec: &&Rec| !rec.noaddr && !rec.handshake;
+        let masters = || {
+            self.recs
+                .values()
+                .filter(|rec| !rec.replica && !rec.fail)
+                .filter(settled)
+        };
         let most = masters().map(|rec| self.good_replicas(rec)).max();
         let mine = self.me().master.and_then(|id| self.recs.get(&id));
+        let mine = mine.filter(|rec| !rec.replica && !rec.fail).filter(settled);
         let Some(master) = mine.filter(|rec| Some(self.good_replicas(rec)) == most) else {
             return;
         };
