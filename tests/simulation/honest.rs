@@ -99,7 +99,10 @@ fn unsaid(world: &World, pods: &[usize], lacks: String) -> Option<String> {
         let name = world.pod_name(**pod);
         return Some(format!("slots are lost, and {name} says nothing of it"));
     }
-    (silent.len() == deciding.len()).then(|| format!("nobody says that it is not whole: {lacks}"))
+    // What `init` has said is its pod's status until it is started again.
+    let in_init = pods.iter().any(|pod| world.is_init(*pod));
+    (silent.len() == deciding.len() && !in_init)
+        .then(|| format!("nobody says that it is not whole: {lacks}"))
 }
 
 /// For so long an agent may not have seen that its link has gone.
