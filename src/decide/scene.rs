@@ -236,9 +236,16 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether waiting for this ordinal could wait for ever: with OrderedReady, Kubernetes creates
-    /// a higher ordinal only when this pod is ready.
+    /// a higher ordinal only when this pod is ready. Whoever is in reach exists, whatever DNS says.
     pub fn waits_for_us(&self, ordinal: u32) -> bool {
-        ordinal > self.policy.me.ordinal && self.absent_from_dns(ordinal)
+        ordinal > self.policy.me.ordinal
+            && self.absent_from_dns(ordinal)
+            && !self.reaches_ordinal(ordinal)
+    }
+
+    fn reaches_ordinal(&self, ordinal: u32) -> bool {
+        let mut others = self.table().into_iter().flat_map(NodeTable::others);
+        others.any(|node| self.in_reach(node) && self.ordinal_of(&node.id) == Some(ordinal))
     }
 
     /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher
