@@ -43,10 +43,10 @@ impl WallTime {
 }
 
 impl fmt::Display for WallTime {
-    /// As RFC 3339, in UTC.
+    /// As RFC 3339, in UTC, always with three digits of the second's fraction: texts sort as times do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = Timestamp::from_millisecond(self.0).unwrap_or_default();
-        time.fmt(f)
+        write!(f, "{time:.3}")
     }
 }
 
@@ -60,5 +60,17 @@ impl<'de> Deserialize<'de> for WallTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let time = Timestamp::deserialize(deserializer)?;
         Ok(WallTime(time.as_millisecond()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_sort_as_times_do() {
+        let texts = [830, 836, 1000, 1001].map(|ms| WallTime(ms).to_string());
+        assert_eq!(texts[0], "1970-01-01T00:00:00.830Z");
+        assert!(texts.is_sorted(), "{texts:?}");
     }
 }
