@@ -146,7 +146,6 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     };
     let master = me.master.as_ref();
     let above = master.and_then(|id| own.table.get(id)?.master);
-    let blames = whom_a_link_waits_for(scene, &own.table, master, above.as_ref());
     let name = master.map_or_else(|| "its master".to_owned(), |id| scene.name_of(id));
     if replica.syncing {
         let left = match replica.sync_left_bytes {
@@ -154,8 +153,8 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
             _ => String::new(),
         };
         let message = format!("copying the data of {name}{left}");
-        let from = master.and_then(|id| scene.ordinal_of(id));
-        plan.block_on(ReasonCode::ReplicaSyncing, message, &[from]);
+        let from = vec_of_known(master.and_then(|id| scene.ordinal_of(id)));
+        plan.block_on(ReasonCode::ReplicaSyncing, message, &from);
     } else if !replica.link_up {
         let (host, port) = (&replica.master_host, replica.master_port);
         let mut message = format!("the replication link to {name} ({host} port {port}) is down");
@@ -167,6 +166,7 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
                 scene.name_of(&above)
             );
         }
+        let blames = whom_a_link_waits_for(scene, &own.table, master, above.as_ref());
         plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
     }
     let lag = lag_bytes(own, master, replica);
@@ -187,9 +187,12 @@ fn whom_a_link_waits_for(
     above: Option<&NodeId>,
 ) -> Vec<Option<u32>> {
     let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
-    let node = master.and_then(|id| table.get(id));
-    if node.is_some_and(|node| scene.in_reach(node) && !node.slots.is_empty()) {
-        return vec![ordinal(master)];
+    if let Some(node) = master.and_then(|id| table.get(id)) {
+        let reached = scene.in_reach(node);
+        let away = !reached && !replaced(scene, node);
+        if reached && !node.slots.is_empty() || away && !scene.may_wait_for_us(ordinal(master)) {
+            return vec_of_known(ordinal(master));
+        }
     }
     let needed = needed_for_majority(scene, table);
     if !needed.is_empty() {
@@ -225,6 +228,11 @@ pub fn majority_lacks<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Vec<&'t No
     }
 }
 
+/// Who is there is not one that is still to be created, though nobody knows its ordinal.
+fn vec_of_known(ordinal: Option<u32>) -> Vec<Option<u32>> {
+    ordinal.map(Some).into_iter().collect()
+}
+
 /// Of the slot owners out of reach those that are still to be created, if that is all that lacks for a majority:
 /// each other one is another node now, whose slots wait for an election. Empty if somebody is just away.
 fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>> {
@@ -246,12 +254,14 @@ fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>>
 
 /// Who can end it that these slot owners are out of reach.
 fn who_brings_back(scene: &Scene<'_>, table: &NodeTable, lost: &[&NodeEntry]) -> Vec<Option<u32>> {
-    let needed = needed_for_majority(scene, table);
+    let mut needed = needed_for_majority(scene, table);
     if needed.is_empty() {
-        ordinals(scene, lost.iter().copied())
-    } else {
-        needed
+        return ordinals(scene, lost.iter().copied());
     }
+    // Who shows as connected, and has not been heard yet, may be there.
+    let unheard = lost.iter().copied().filter(|node| scene.in_reach(node));
+    needed.extend(ordinals(scene, unheard));
+    needed
 }
 
 fn majority(scene: &Scene<'_>, table: &NodeTable, plan: &mut Plan) {
@@ -371,7 +381,7 @@ fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let mut others = scene.table().into_iter().flat_map(NodeTable::others);
     heir.is_some_and(|heir| heir.facts.id != node.id)
         || others.any(|other| {
-            let namesake = scene.ordinal_of(&other.id) == Some(ordinal);
-            other.id != node.id && namesake && scene.in_reach(other)
+            let there = other.id != node.id && scene.in_reach(other);
+            there && scene.ordinal_of(&other.id) == Some(ordinal)
         })
 }

@@ -233,12 +233,11 @@ fn whereabouts(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Resul
         let refused = |answer: &Option<&PeerAnswer>| {
             answer.is_some_and(|a| matches!(a.redis, PeerRedis::Silent(Silence::Refused(_))))
         };
-        let listed = scene
-            .ordinal_of(&node.id)
-            .is_some_and(|ordinal| scene.seen.dns.addresses.contains_key(&ordinal));
-        let absent = scene
-            .ordinal_of(&node.id)
-            .is_some_and(|ordinal| scene.absent_from_dns(ordinal));
+        // The note may be lost, too.
+        let named = || scene.ordinal_named(node.address.hostname()?);
+        let ordinal = scene.ordinal_of(&node.id).or_else(named);
+        let listed = ordinal.is_some_and(|ordinal| scene.seen.dns.addresses.contains_key(&ordinal));
+        let absent = ordinal.is_some_and(|ordinal| scene.absent_from_dns(ordinal));
         if answers.iter().any(up) {
             heard += 1;
         } else if !(absent || listed && answers.iter().all(refused)) {

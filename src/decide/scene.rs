@@ -210,7 +210,11 @@ impl<'a> Scene<'a> {
         if let Some(ordinal) = self.memory.pods.get(id) {
             return Some(*ordinal);
         }
-        let hostname = self.table()?.get(id)?.address.hostname()?;
+        self.ordinal_named(self.table()?.get(id)?.address.hostname()?)
+    }
+
+    /// The ordinal of another pod of this set by the hostname that it announces.
+    pub fn ordinal_named(&self, hostname: &str) -> Option<u32> {
         let (own_pod, rest) = self.policy.hostname.split_once('.')?;
         let (pod, their_rest) = hostname.split_once('.')?;
         let pod: PodName = pod.parse().ok()?;
@@ -245,7 +249,10 @@ impl<'a> Scene<'a> {
 
     fn reaches_ordinal(&self, ordinal: u32) -> bool {
         let mut others = self.table().into_iter().flat_map(NodeTable::others);
-        others.any(|node| self.in_reach(node) && self.ordinal_of(&node.id) == Some(ordinal))
+        // A link that is still dialled shows as connected, too.
+        let reached =
+            |node: &NodeEntry| self.in_reach(node) && !self.memory.unheard.contains_key(&node.id);
+        others.any(|node| reached(node) && self.ordinal_of(&node.id) == Some(ordinal))
     }
 
     /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher

@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(history.events()[0].at, event(20, "").at);
         let text = History::text_of(history.events());
         assert!(
-            text.starts_with(r#"{"at":"2023-11-14T22:13:20.02Z","event":"role-changed""#),
+            text.starts_with(r#"{"at":"2023-11-14T22:13:20.020Z","event":"role-changed""#),
             "{text}"
         );
         let torn = format!("{{\"at\":\"20\n{}{{\"at", text);

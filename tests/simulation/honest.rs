@@ -17,9 +17,13 @@ fn decision(p: &Pod) -> Option<&Decision> {
 /// Creates the pods that `OrderedReady` has not. If they are all that the cluster lacked, or the pod that was
 /// waited for, then that one has waited for them.
 pub(crate) fn create_the_rest(world: &mut World) -> Result<(), String> {
-    let Some(cluster) = world.in_order.take() else {
+    let Some(cluster) = world.in_order else {
         return Ok(());
     };
+    if super::known::held_back(world, cluster) {
+        return Ok(());
+    }
+    world.in_order = None;
     let waited_for = world.first_unready;
     tell_tables(world);
     world.tell(|_| "= those that nobody was ready for are created".to_owned());
@@ -79,23 +83,32 @@ fn unsaid(world: &World, pods: &[usize], lacks: String) -> Option<String> {
     let nodes = || pods.iter().filter_map(|pod| world.pods[*pod].node.as_ref());
     // That is so in some shapes whatever happens.
     let tells = |reason: &Reason| reason.code != ReasonCode::TooFewMasters;
-    let deciding: Vec<usize> = pods
+    let deciding = pods
         .iter()
-        .copied()
-        .filter(|pod| decision(&world.pods[*pod]).is_some())
-        .collect();
+        .filter(|pod| decision(&world.pods[**pod]).is_some());
+    let deciding: Vec<usize> = deciding.copied().collect();
     let says_nothing = |pod: &&usize| {
         let reasons = decision(&world.pods[**pod]).map(|decision| &decision.reasons);
         !reasons.into_iter().flatten().any(tells)
     };
     let owned = |node: &Node| if node.me().replica { 0 } else { node.me().segs };
     let owned = nodes().fold(0, |all, node| all | owned(node));
-    let all = (1 << world.layout.shape.masters) - 1;
-    let lost = all & !owned;
+    let lost = |seg: &u32| owned & seg == 0;
+    // A node that went back to before it had its slots is their owner to all others.
+    let sees = |pod: usize, seg: u32| {
+        let owner = world.pods[pod]
+            .node
+            .as_ref()
+            .and_then(|node| node.owner(seg));
+        owner.is_some_and(|rec| !(rec.fail || rec.pfail) && rec.link.is_some())
+    };
+    let segs = (0..world.layout.shape.masters).map(|index| 1 << index);
+    let lost: Vec<u32> = segs.filter(lost).collect();
     let silent: Vec<&usize> = deciding.iter().filter(says_nothing).collect();
-    if lost != 0
-        && let Some(pod) = silent.first()
-    {
+    let mut ignorant = silent
+        .iter()
+        .filter(|pod| !lost.iter().all(|seg| sees(***pod, *seg)));
+    if let Some(pod) = ignorant.next() {
         let name = world.pod_name(**pod);
         return Some(format!("slots are lost, and {name} says nothing of it"));
     }

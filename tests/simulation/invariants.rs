@@ -428,7 +428,11 @@ fn s10_doubled(world: &World, pod: usize, action: &Action) -> Option<String> {
         let answers = p.agent.as_ref().is_some_and(|agent| agent.rounds > 20);
         answers && world.has_reached(pod, *other) && p.redis_frozen_until + RECENTLY_MS < world.now
     });
-    let long = world.now - since > FOUND_OUT_MS;
+    let mine = world.pods[pod]
+        .agent
+        .as_ref()
+        .map_or(since, |agent| agent.started);
+    let long = world.now - since.max(mine) > FOUND_OUT_MS;
     (asked && long).then(|| format!("S10: {} answers twice", here.id))
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Known {
     pub(crate) slipped: u64,
     /// Bus links that are half open, with nothing to be sent: their node waits for a PONG for ever (S2).
     pub(crate) half_open: u64,
+    /// Masters without data that `OrderedReady` has waited for, who wait for an election (S8).
+    pub(crate) held_back: u64,
     /// Handoffs that a clock set back had begin again after their end, on the replica alone (S7).
     pub(crate) belated: u64,
 }
@@ -36,6 +38,7 @@ impl std::ops::AddAssign for Known {
         self.sub_replicas += more.sub_replicas;
         self.slipped += more.slipped;
         self.half_open += more.half_open;
+        self.held_back += more.held_back;
         self.belated += more.belated;
     }
 }
@@ -73,6 +76,9 @@ pub(crate) fn waiting(world: &World, cluster: usize) -> Option<(Known, &'static 
     } else if half_open(world, &pods) {
         known.half_open = 1;
         "a node waits for a PONG over a link that is half open, and its agent says so"
+    } else if held_back(world, cluster) {
+        known.held_back = 1;
+        "init holds an empty master back for a replica whose voters OrderedReady has not created"
     } else {
         return None;
     };
@@ -161,6 +167,20 @@ fn half_open(world: &World, pods: &[&Pod]) -> bool {
             unheard && rec.ping_sent != 0 && rec.ping_sent < rec.data_received
         }) && says_uncovered(p)
     })
+}
+
+/// Whether a master without its data is not started, its replica has the data, and those who would vote are
+/// created when the master's pod is ready.
+pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
+    let pods = || world.pods.iter().filter(|p| p.cluster == cluster);
+    world.in_order == Some(cluster)
+        && pods().any(|p| p.ip.is_none())
+        && pods().any(|p| {
+            let id = p.disk.conf.as_ref().map(|conf| conf.id);
+            let held = p.node.is_none() && p.disk.data_gone && p.ip.is_some();
+            let mut nodes = pods().filter_map(|q| q.node.as_ref());
+            held && nodes.any(|node| node.me().master == id && node.keys != 0)
+        })
 }
 
 /// An agent stops, for a while or for ever.

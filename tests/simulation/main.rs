@@ -131,7 +131,7 @@ fn fresh_seeds() {
     let totals = totals.into_inner().unwrap();
     let known = totals.known;
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} handoffs that ended late by a clock set back and lost keys; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} empty masters held back for voters that are not created, {} handoffs that ended late by a clock set back and lost keys; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
@@ -145,6 +145,7 @@ fn fresh_seeds() {
         known.sub_replicas,
         known.slipped,
         known.half_open,
+        known.held_back,
         known.belated,
         totals.bad.len()
     );

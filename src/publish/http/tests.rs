@@ -84,7 +84,7 @@ async fn the_history_tells_what_and_when_and_nothing_else() {
     );
     status.history.extend(vec![event]);
     check(status, "/history", 200, expect![[r#"
-        {"cluster":"default/redis-app","pod":"redis-app-0","events":[{"at":"2023-11-14T22:13:20Z","event":"moved","detail":"from 10.0.0.9 to 10.0.0.1"}]}
+        {"cluster":"default/redis-app","pod":"redis-app-0","events":[{"at":"2023-11-14T22:13:20.000Z","event":"moved","detail":"from 10.0.0.9 to 10.0.0.1"}]}
     "#]]).await;
     check(
         replica(),
