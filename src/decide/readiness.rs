@@ -153,7 +153,7 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
             _ => String::new(),
         };
         let message = format!("copying the data of {name}{left}");
-        let from = vec_of_known(master.and_then(|id| scene.ordinal_of(id)));
+        let from = who_exists(master.and_then(|id| scene.ordinal_of(id)));
         plan.block_on(ReasonCode::ReplicaSyncing, message, &from);
     } else if !replica.link_up {
         let (host, port) = (&replica.master_host, replica.master_port);
@@ -191,7 +191,7 @@ fn whom_a_link_waits_for(
         let reached = scene.in_reach(node);
         let away = !reached && !replaced(scene, node);
         if reached && !node.slots.is_empty() || away && !scene.may_wait_for_us(ordinal(master)) {
-            return vec_of_known(ordinal(master));
+            return who_exists(ordinal(master));
         }
     }
     let needed = needed_for_majority(scene, table);
@@ -228,8 +228,8 @@ pub fn majority_lacks<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Vec<&'t No
     }
 }
 
-/// Who is there is not one that is still to be created, though nobody knows its ordinal.
-fn vec_of_known(ordinal: Option<u32>) -> Vec<Option<u32>> {
+/// To blame somebody who is there: never one who is still to be created, even if nobody knows the ordinal.
+fn who_exists(ordinal: Option<u32>) -> Vec<Option<u32>> {
     ordinal.map(Some).into_iter().collect()
 }
 
@@ -248,8 +248,11 @@ fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>>
         votes += 1;
         needed.push(ordinal);
     }
-    needed.retain(|_| votes > owners / 2);
-    needed
+    if votes > owners / 2 {
+        needed
+    } else {
+        Vec::new()
+    }
 }
 
 /// Who can end it that these slot owners are out of reach.
