@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use testbed::{Pod, Testbed, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -25,6 +25,9 @@ const AGENTS_COMMANDS: [&str; 5] = [
 ];
 /// The UDP payload that the resolver announces.
 const EDNS_PAYLOAD: u16 = 1232;
+
+/// Agents ask the same one again after 5 s (`ELSEWHERE` in `src/decide/doubts.rs`).
+const QUIET: Duration = Duration::from_secs(10);
 
 /// One look at a Redis's own counters.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +52,7 @@ pub(super) async fn measure(bench: &Bench, size: Size) -> Result<()> {
         Ok(())
     })
     .await?;
+    questions_have_ended(&pods).await?;
     let (mut before, mut cost) = (Vec::new(), Vec::new());
     for pod in &pods {
         let first = counted(pod).await?;
@@ -77,7 +81,7 @@ pub(super) async fn measure(bench: &Bench, size: Size) -> Result<()> {
     row(
         &format!("steady traffic of one agent of {} a minute", size.pods()),
         &format!(
-            "peers: {open} open and {connections} new connections{}; DNS: {:.0} questions, {:.1} kB; \
+            "peers: {open} open and {connections} new connections of all together{}; DNS: {:.0} questions, {:.1} kB; \
              own Redis: {:.0} commands, {:.1} kB",
             if open == 0 && connections == 0 {
                 ", so 0 bytes"
@@ -91,6 +95,28 @@ pub(super) async fn measure(bench: &Bench, size: Size) -> Result<()> {
         ),
     );
     bed.finish().await
+}
+
+/// After forming each agent asks the masters once whether they know it (`wonder_who_knows_nobody`): waits until
+/// no Redis has had a new connection for twice as long as the questions are apart.
+async fn questions_have_ended(pods: &[std::sync::Arc<Pod>]) -> Result<()> {
+    let (mut last, mut since) = (None, Instant::now());
+    wait::until(
+        Duration::from_secs(120),
+        "nobody asks any more",
+        async || {
+            let mut connections = 0;
+            for pod in pods {
+                connections += counted(pod).await?.connections;
+            }
+            if last.replace(connections) != Some(connections) {
+                since = Instant::now();
+            }
+            ensure!(since.elapsed() > QUIET, "{connections} connections");
+            Ok(())
+        },
+    )
+    .await
 }
 
 /// Bytes of clients, those of replication left out.
