@@ -203,11 +203,14 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
         return;
     }
     let since = since.unwrap_or(now);
-    let strained = scene
-        .seen
-        .answers
-        .values()
-        .any(PeerAnswer::gave_no_answer_in_time);
+    // A dead stranger in the own table says nothing of how busy the expected pods are.
+    let mut sockets = expected
+        .iter()
+        .flat_map(|ordinal| scene.sockets_of(*ordinal));
+    let strained = sockets.any(|socket| {
+        let answer = scene.seen.answers.get(&socket);
+        answer.is_some_and(PeerAnswer::gave_no_answer_in_time)
+    });
     let answered = expected.iter().all(|ordinal| {
         let peer = scene.acquainted.get(ordinal);
         peer.is_some_and(Peer::knows_its_stage)
