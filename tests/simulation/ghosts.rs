@@ -16,22 +16,40 @@ fn ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Since when each table has had each node as gone.
+/// For how long a table has, or had until a moment ago, a node as gone.
+#[derive(Clone, Copy)]
+pub(crate) struct Gone {
+    since: i64,
+    /// When it was no more: an agent that has not looked since goes by what was.
+    until: Option<i64>,
+}
+
+/// What each table has of who is gone.
 pub(crate) fn note_gone(world: &mut World) {
     let now = world.now;
-    let mut gone = std::mem::take(&mut world.judge.gone_since);
-    gone.retain(|(pod, id), _| {
+    let mut gone = std::mem::take(&mut world.judge.gone);
+    gone.retain(|(pod, id), gone| {
         let node = world.pods[*pod].node.as_ref();
         let rec = node.and_then(|node| node.recs.get(id));
-        rec.is_some_and(|rec| rec.fail || rec.pfail || rec.noaddr)
+        if !rec.is_some_and(|rec| rec.fail || rec.pfail || rec.noaddr) {
+            gone.until.get_or_insert(now);
+        }
+        gone.until.is_none_or(|until| now - until <= SLACK_MS)
     });
     for (pod, p) in world.pods.iter().enumerate() {
         let recs = p.node.iter().flat_map(|node| node.knows());
         for rec in recs.filter(|rec| rec.fail || rec.pfail || rec.noaddr) {
-            gone.entry((pod, rec.id)).or_insert(now);
+            let new = Gone {
+                since: now,
+                until: None,
+            };
+            let noted = gone.entry((pod, rec.id)).or_insert(new);
+            if noted.until.is_some() {
+                *noted = new;
+            }
         }
     }
-    world.judge.gone_since = gone;
+    world.judge.gone = gone;
 }
 
 /// It runs nowhere, owns no slots, is nobody's master, has been gone for the time that the agent was
@@ -59,8 +77,8 @@ pub(crate) fn s6_forget(world: &World, pod: usize, node: &Node, id: &NodeId) -> 
     }
     let p = &world.pods[pod];
     let times = p.agent.as_ref()?.policy.ghosts;
-    let since = world.judge.gone_since.get(&(pod, *id));
-    let gone_for = since.map_or(0, |since| now - since);
+    let gone = world.judge.gone.get(&(pod, *id));
+    let gone_for = gone.map_or(0, |gone| gone.until.unwrap_or(now) - gone.since);
     let wanted = ms(times.gone_for).max(4 * node.node_timeout);
     if gone_for + SLACK_MS < wanted {
         return Some(format!("S6: it has been gone for {gone_for} ms"));

@@ -4,6 +4,7 @@
 use super::agent::Agent;
 use super::fake::volume::Disk;
 use super::fake::{Keys, NEVER, Node};
+use super::ghosts::Gone;
 use super::known::{self, Known};
 use super::owners::{cut_off, note_minorities, note_owners, one_owner_a_slot};
 use super::stops;
@@ -68,8 +69,8 @@ pub(crate) struct Judge {
     pub(crate) minority_since: BTreeMap<usize, i64>,
     pub(crate) minority_looked: i64,
     met: BTreeMap<(usize, u64, IpAddr), Vec<i64>>,
-    /// Since when each node has each other one in its table as gone.
-    pub(crate) gone_since: BTreeMap<(usize, NodeId), i64>,
+    /// Whom each node has in its table as gone.
+    pub(crate) gone: BTreeMap<(usize, NodeId), Gone>,
     /// Who owns slots, and when each of the others last did.
     pub(crate) owners: BTreeSet<NodeId>,
     pub(crate) slots_lost_at: BTreeMap<NodeId, i64>,
