@@ -26,7 +26,8 @@ fn moved_here_whole(scene: &Scene<'_>) -> bool {
         .peekable();
     let somebody = here.peek().is_some() || scene.policy.expected() == 1;
     let verified = |node: &NodeEntry| {
-        let peer = scene.peer_with_id(&node.id);
+        let mut acquainted = scene.acquainted.values();
+        let peer = acquainted.find(|peer| peer.facts.id == node.id);
         peer.is_some_and(|peer| node.flags.doubtful() || node.socket() == Some(peer.socket))
     };
     has_part && somebody && table.covers_all_slots() && here.all(verified)

@@ -9,6 +9,7 @@ use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{PeerAnswer, Stage};
 use crate::model::peers::DnsAnswer;
+use crate::model::time::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -107,9 +108,11 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if scene.stage == Stage::Member {
         wonder_who_knows_nobody(scene, plan, table);
     }
-    let strangers = table
-        .others()
-        .filter(|node| !scene.memory.pods.contains_key(&node.id));
+    // Who was taken for another cluster's may have been misnamed, and be a pod of this one again.
+    let memory = scene.memory;
+    let strangers = table.others().filter(|node| {
+        !memory.pods.contains_key(&node.id) || memory.foreign.contains_key(&node.id)
+    });
     wonder(
         scene,
         plan,
@@ -152,8 +155,12 @@ fn wonder_who_knows_nobody(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable
 /// nothing in its own table shows that, so the others are asked after its start.
 fn wonder_whether_forgotten(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) {
     let uptime_s = scene.own.map_or(u64::MAX, |own| own.server.uptime_s);
+    // It may have read its data for long.
+    let loaded = scene.memory.loaded_at;
+    let young =
+        uptime_s <= YOUNG_S || loaded.is_some_and(|at| (scene.seen.now - at).as_secs() <= YOUNG_S);
     let beyond = scene.policy.me.ordinal >= scene.policy.expected();
-    if scene.stage != Stage::Member || !beyond || uptime_s > YOUNG_S {
+    if scene.stage != Stage::Member || !beyond || !young {
         return;
     }
     for socket in table.others().filter_map(NodeEntry::socket) {
@@ -182,9 +189,7 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
         .partition(|ordinal| verified.contains_key(ordinal));
     let wanted = missing.iter().chain(there.iter().filter(|_| joins));
     let due = wanted.filter(|ordinal| !many || is_due(scene, **ordinal));
-    for ordinal in due.take(if many { AT_ONCE } else { usize::MAX }) {
-        wonder(scene, plan, scene.sockets_of(*ordinal));
-    }
+    wonder_in_turn(scene, plan, due.copied().collect());
     if joins || !missing.is_empty() {
         plan.memory_mut().asking = Asking::default();
         let many = scene.policy.beyond_a_few();
@@ -204,12 +209,11 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let since = since.unwrap_or(now);
     // A dead stranger in the own table says nothing of how busy the expected pods are.
-    let mut sockets = expected
-        .iter()
-        .flat_map(|ordinal| scene.sockets_of(*ordinal));
-    let strained = sockets.any(|socket| {
-        let answer = scene.seen.answers.get(&socket);
-        answer.is_some_and(PeerAnswer::gave_no_answer_in_time)
+    let strained = expected.iter().any(|ordinal| {
+        let sockets = scene.sockets_of(*ordinal);
+        let asked = sockets.iter().filter_map(|at| scene.seen.answers.get(at));
+        let mut asked = asked.peekable();
+        asked.peek().is_some() && asked.all(PeerAnswer::gave_no_answer_in_time)
     });
     let answered = expected.iter().all(|ordinal| {
         let peer = scene.acquainted.get(ordinal);
@@ -233,9 +237,24 @@ fn acquaint(scene: &Scene<'_>, plan: &mut Plan) {
         many && known.is_some_and(|(_, answer)| now - answer.at < half)
     };
     let due = there.into_iter().filter(|ordinal| !lately(ordinal));
-    for ordinal in due.take(if many { AT_ONCE } else { usize::MAX }) {
+    wonder_in_turn(scene, plan, due.collect());
+}
+
+/// All of them; of many those who have waited the longest, or the last ones would never have their turn.
+fn wonder_in_turn(scene: &Scene<'_>, plan: &mut Plan, mut due: Vec<u32>) {
+    if scene.policy.many() {
+        due.sort_by_key(|ordinal| last_asked(scene, *ordinal));
+        due.truncate(AT_ONCE);
+    }
+    for ordinal in due {
         wonder(scene, plan, scene.sockets_of(ordinal));
     }
+}
+
+fn last_asked(scene: &Scene<'_>, ordinal: u32) -> Option<Moment> {
+    let sockets = scene.sockets_of(ordinal);
+    let asked = sockets.iter().filter_map(|at| scene.memory.asked.get(at));
+    asked.max().copied()
 }
 
 /// Whether some address of it would be asked now.

@@ -29,6 +29,8 @@ const UNSEEN: Duration = Duration::from_secs(5);
 /// For how long a member's word holds that it is about to forget; it is about when all do, and what
 /// proves the ghost gone is asked anew in the very round.
 const AGREED: Duration = Duration::from_secs(20);
+/// So much longer for each pod of the first shape beyond a few: a round asks only some of them.
+const AGREED_EACH: Duration = Duration::from_millis(100);
 /// Members are asked so often, and so many of them in a round.
 const ASK_GAP: Duration = Duration::from_secs(1);
 const ASK_EACH: Duration = Duration::from_millis(50);
@@ -71,7 +73,8 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation, ow
         };
         let mut ghost = ghosts.remove(&node.id).unwrap_or(new);
         ghost.seen = seen.now;
-        ghost.agreed.retain(|_, at| seen.now - *at <= AGREED);
+        let holds = AGREED + AGREED_EACH * policy.beyond_a_few();
+        ghost.agreed.retain(|_, at| seen.now - *at <= holds);
         for (socket, answer) in &seen.answers {
             let PeerRedis::Up(facts) = &answer.redis else {
                 continue;

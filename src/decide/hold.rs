@@ -66,9 +66,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
 }
 
-/// Neither nodes.conf nor a note on the volume.
+/// Neither nodes.conf nor a copy of it nor a note on the volume.
 pub(super) fn never_ran(scene: &Scene<'_>) -> bool {
-    scene.seen.volume == Volume::Blank && scene.seen.file == NodesFile::Missing
+    let kept = &scene.seen.kept.copies;
+    scene.seen.volume == Volume::Blank && scene.seen.file == NodesFile::Missing && kept.is_empty()
 }
 
 /// Its agent's word is enough: its Redis may be as empty-handed, or away.

@@ -62,6 +62,8 @@ pub struct Memory {
     pub run_id: String,
     /// The `run_id` of the own Redis, when it was last seen loading: it dials nobody until it is done.
     pub loading_run_id: String,
+    /// When the own Redis was first seen up, if it had been seen loading.
+    pub loaded_at: Option<Moment>,
     /// Nodes that the own Redis had in its table when it was first seen after its start, with the
     /// time of their last answer then, as long as no other one has come. Redis shows a node as
     /// connected while it still dials, and loads a time of answer from nodes.conf that none gave.
@@ -196,7 +198,7 @@ impl Memory {
             // Before it is noted that Redis has been restarted.
             forget::learn(&mut next, policy, seen, own);
             next.learn_slots(seen.now, own);
-            next.learn_heard(own);
+            next.learn_heard(seen.now, own);
             next.learn_hung_up(own);
             next.foreign.retain(|id, _| own.table.get(id).is_some());
             next.modern.retain(|id| own.table.get(id).is_some());
@@ -295,12 +297,13 @@ impl Memory {
     }
 
     /// After twice the node timeout a dead node carries a flag, so only a young Redis is in doubt.
-    fn learn_heard(&mut self, own: &OwnFacts) {
+    fn learn_heard(&mut self, now: Moment, own: &OwnFacts) {
         let others = own.table.others();
         if self.run_id != own.server.run_id {
             self.run_id.clone_from(&own.server.run_id);
             let passed = self.gate_run_id.as_ref() == Some(&self.run_id);
             let loaded_now = self.loading_run_id == self.run_id;
+            self.loaded_at = loaded_now.then_some(now);
             let young =
                 loaded_now || Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
             let pongs = others.map(|node| (node.id, node.pong_received));

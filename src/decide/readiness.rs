@@ -201,7 +201,11 @@ fn whom_a_link_waits_for(
     let above = ordinal(above).filter(|above| scene.waits_for_us(*above));
     match above {
         Some(above) if !scene.may_wait_for_us(ordinal(master)) => vec![Some(above)],
-        _ => vec![ordinal(master)],
+        // Or those of its replicas that may take its place.
+        _ => match master.and_then(|id| table.get(id)) {
+            Some(node) => who_can_end_it(scene, node),
+            None => vec![None],
+        },
     }
 }
 

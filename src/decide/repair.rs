@@ -98,6 +98,12 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
             }
             let told = match failed {
                 Some(why) => format!("{from} cannot be put there: {why}"),
+                None if plan.is_paused() => {
+                    format!("{from} is put there when the pause is over")
+                }
+                None if scene.policy.dry_run => {
+                    format!("{from} would be put there without DRY_RUN")
+                }
                 None => format!("{from} is being put there"),
             };
             (told.clone(), Start::Wait(told))
@@ -222,6 +228,16 @@ fn twin(scene: &Scene<'_>, id: &NodeId) -> Option<String> {
 /// any of the rest should be. Silence alone is no such knowledge (S2).
 fn whereabouts(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result<(), String> {
     let (mut nodes, mut heard, mut unknown) = (0, 0, Vec::new());
+    // Who has no name is one of those that are still to be created, when all others are known.
+    let dns = &scene.seen.dns;
+    let whole = dns.unknown.is_empty() && dns.addresses.contains_key(&scene.policy.me.ordinal);
+    let mut others = in_dns(scene).filter(|socket| *socket != own_socket(scene));
+    let answered = |socket: SocketAddr| {
+        let answer = scene.memory.answers.get(&socket);
+        let refused = |a: &PeerAnswer| matches!(a.redis, PeerRedis::Silent(Silence::Refused(_)));
+        answer.is_some_and(|a| facts(a).is_some() || refused(a))
+    };
+    let rest_to_come = whole && others.all(answered) && scene.may_wait_for_us(None);
     for node in copy.table.others() {
         nodes += 1;
         let sockets = sockets_of(scene, node);
@@ -238,9 +254,13 @@ fn whereabouts(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Resul
         let ordinal = scene.ordinal_of(&node.id).or_else(named);
         let listed = ordinal.is_some_and(|ordinal| scene.seen.dns.addresses.contains_key(&ordinal));
         let absent = ordinal.is_some_and(|ordinal| scene.absent_from_dns(ordinal));
-        if answers.iter().any(up) {
+        let mut ids = fresh(scene).filter_map(|(_, answer)| answered_id(answer));
+        if answers.iter().any(up) || ids.any(|id| id == node.id) {
             heard += 1;
-        } else if !(absent || listed && answers.iter().all(refused)) {
+        } else if !(absent
+            || ordinal.is_none() && rest_to_come
+            || listed && answers.iter().all(refused))
+        {
             unknown.push(scene.name_of(&node.id));
         }
     }

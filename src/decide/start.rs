@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::policy::Policy;
 use super::scene::{self, Scene};
 use crate::model::identity::{NodeId, PodName};
+use crate::model::kept_conf::DataOnVolume;
 use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerRedis, Silence};
 use crate::model::reason::{Reason, ReasonCode};
 use crate::model::time::Moment;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 /// What a pod's agent said counts for so long; many pods are not asked all at once.
 const TOLD: Duration = Duration::from_secs(10);
+const TOLD_EACH: Duration = Duration::from_millis(100);
 
 /// What another pod's agent said of this pod's ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +28,27 @@ pub struct Told {
     pub at: Moment,
     /// Whether its Redis answered, so that it is not about what the last one left on the volume.
     pub up: bool,
+    /// Whose data it may have: of this master, or, as its Redis does not answer, of anybody.
+    pub data: DataOf,
     /// The node of this ordinal that owns slots.
     pub owner: Option<NodeId>,
 }
 
+/// Whose data a pod may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataOf {
+    /// No other node's: it is no replica, or an empty one, or nothing is on its volume.
+    Nobody,
+    /// Its master's.
+    Master(NodeId),
+    /// Its Redis does not answer, and something is on its volume.
+    Unknown,
+}
+
 /// What this round's answers tell, while the own Redis is away.
 pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
-    memory.told.retain(|_, told| seen.now - told.at <= TOLD);
+    let counts = TOLD + TOLD_EACH * policy.beyond_a_few();
+    memory.told.retain(|_, told| seen.now - told.at <= counts);
     if !matches!(seen.own, OwnRedis::Silent(_)) {
         memory.told.clear();
         return;
@@ -55,6 +71,12 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
             up: scene::verify(policy, *socket, answer).is_ok()
                 || matches!(&answer.redis, PeerRedis::Silent(Silence::Garbled(_))),
             owner: owner.map(|(id, _)| *id),
+            data: match &answer.redis {
+                PeerRedis::Up(facts) if facts.keys == 0 => DataOf::Nobody,
+                PeerRedis::Up(facts) => facts.master.map_or(DataOf::Nobody, DataOf::Master),
+                PeerRedis::Silent(_) if claim.blank => DataOf::Nobody,
+                PeerRedis::Silent(_) => DataOf::Unknown,
+            },
         };
         memory.told.insert(pod.ordinal, told);
     }
@@ -69,6 +91,11 @@ pub fn blank(scene: &Scene<'_>) -> bool {
     away && never_ran(scene)
 }
 
+/// Whether nothing at all is on the volume, so that others need not wait for what may come back (S7).
+pub fn bare(scene: &Scene<'_>) -> bool {
+    blank(scene) && scene.seen.kept.data == DataOnVolume::None
+}
+
 /// Why the own Redis is to be held back; `None` when it may be started, or runs.
 pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     if !blank(scene) {
@@ -81,8 +108,17 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     let named = counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)));
     let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
     if let Some((by, owner)) = named {
-        // Under OrderedReady its replica is perhaps created only when this pod is ready.
-        let waited_for = scene.policy.expected_peers().any(unborn);
+        // Under OrderedReady its replica is perhaps created only when this pod is ready; not if it is there.
+        let heard_replica = told.values().any(|told| match told.data {
+            DataOf::Nobody => false,
+            DataOf::Master(master) => master == owner,
+            DataOf::Unknown => true,
+        });
+        let unheard = |ordinal: u32| {
+            !told.contains_key(&ordinal) && scene.seen.dns.addresses.contains_key(&ordinal)
+        };
+        let may_be_there = heard_replica || scene.policy.expected_peers().any(unheard);
+        let waited_for = scene.policy.expected_peers().any(unborn) && !may_be_there;
         let message = format!(
             "the volume is blank, and {} says that this pod's former node {owner} owns slots; Redis is \
              to be started when a replica has taken them over",

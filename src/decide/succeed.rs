@@ -31,7 +31,7 @@ const SIBLINGS: Duration = Duration::from_secs(5);
 /// note a newer epoch for the lost node than this replica does (SAFETY.md, S6).
 const IN_VAIN: Duration = Duration::from_secs(30);
 /// Between two looks at the proof.
-const UNBROKEN: Duration = Duration::from_millis(1500);
+const UNBROKEN: Duration = Duration::from_secs(3);
 /// A replica that held no keys for so long before the loss has lost nothing since.
 const EMPTY_BEFORE: Duration = Duration::from_secs(10);
 
@@ -95,11 +95,22 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         REDIS_ELECTS.max(timeout * 4)
     };
     let majority = majority_answers(scene, plan, &own.table);
-    let best = best_of_siblings(scene, plan, own, now - since >= SIBLINGS);
-    if now - since < wait || !majority || !best {
+    let better = better_sibling(scene, plan, own, now - since >= SIBLINGS);
+    let in_vain = now - since >= wait + IN_VAIN;
+    if let Some(better) = better.as_ref().filter(|_| in_vain) {
+        plan.warn(
+            ReasonCode::SlotsUncovered,
+            format!(
+                "{name} lost its volume, and {better}, which has more of the data than this replica, has \
+                 not been elected in its place for {} s: its sidecar says why",
+                (now - since).as_secs()
+            ),
+        );
+    }
+    if now - since < wait || !majority || better.is_some() {
         return;
     }
-    if now - since >= wait + IN_VAIN {
+    if in_vain {
         plan.warn(
             ReasonCode::SlotsUncovered,
             format!(
@@ -192,11 +203,15 @@ fn out_of_sight<'a>(scene: &Scene<'a>) -> Option<&'a NodeEntry> {
 }
 
 /// Where the pod that had this ID has proved to be another, blank node, or to have no data: its agent
-/// says that there is none on its volume, and its Redis does not run.
+/// says that there is none on its volume, and its Redis does not run. Or it follows this very node, which a lost
+/// ID with an epoch that was never its own has made a replica again (Redis from 7.0 on takes what comes over a
+/// link for its node's, epoch first and ID afterwards).
 fn blank_heir(scene: &Scene<'_>, ordinal: u32, old: &NodeId) -> Option<SocketAddr> {
     if let Some(heir) = scene.peers.get(&ordinal) {
-        let blank = heir.facts.id != *old && heir.blank();
-        return blank.then_some(heir.socket);
+        let me = scene.me.map(|me| me.id);
+        let follows_me = heir.facts.slots.is_empty() && me.is_some() && heir.facts.master == me;
+        let proved = heir.facts.id != *old && (heir.blank() || follows_me);
+        return proved.then_some(heir.socket);
     }
     let pod = scene.policy.pod(ordinal);
     let sockets = scene.sockets_of(ordinal).into_iter();
@@ -232,27 +247,35 @@ fn majority_answers(scene: &Scene<'_>, plan: &mut Plan, table: &NodeTable) -> bo
 /// Keys at all, then the offset, then the lower ordinal.
 type Rank = (bool, u64, Reverse<u32>);
 
-/// Whether no other live replica of the lost master has more of the data.
-fn best_of_siblings(scene: &Scene<'_>, plan: &mut Plan, own: &OwnFacts, waited: bool) -> bool {
-    let Some(me) = scene.me else { return false };
+/// Another live replica of the lost master that has more of the data, or may have.
+fn better_sibling(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    own: &OwnFacts,
+    waited: bool,
+) -> Option<String> {
+    let master = scene.me?.master;
     let mine: Rank = (
         own.server.keys > 0,
         offset(own),
         Reverse(scene.policy.me.ordinal),
     );
-    let mut best = true;
+    let mut better = None;
     let live = |node: &&NodeEntry| !node.flags.fail() && !node.flags.noaddr();
-    let siblings = own.table.others().filter(|node| node.master == me.master);
+    let siblings = own.table.others().filter(|node| node.master == master);
     for node in siblings.filter(live) {
         if let Some(socket) = node.socket() {
             plan.ask(socket, Duration::ZERO);
         }
-        match scene.peer_with_id(&node.id) {
-            Some(peer) => best &= rank(peer) < mine,
-            None => best &= waited,
+        let less = match scene.peer_with_id(&node.id) {
+            Some(peer) => rank(peer) < mine,
+            None => waited,
+        };
+        if !less {
+            better = Some(scene.name_of(&node.id));
         }
     }
-    best
+    better
 }
 
 fn offset(own: &OwnFacts) -> u64 {

@@ -18,7 +18,7 @@ pub fn view(scene: &Scene<'_>) -> View {
             node_id: id_on_volume(scene),
             role: loading_role(scene),
             owners: owners(scene),
-            blank: super::start::blank(scene) || super::repair::data_is_gone(scene),
+            blank: super::start::bare(scene) || super::repair::data_is_gone(scene),
             held: super::start::held(scene),
             ..View::default()
         };

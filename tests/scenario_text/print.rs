@@ -45,6 +45,9 @@ pub(crate) fn decision(world: &World, decision: &Decision) -> String {
         Start::Wait(why) => writeln!(out, "start: not yet: {why}").expect("written"),
         Start::Hold(why) => writeln!(out, "start: never so: {why}").expect("written"),
     }
+    if decision.view.blank {
+        writeln!(out, "says: nothing is left on the volume").expect("written");
+    }
     if !decision.ask.is_empty() {
         let asked: Vec<String> = decision
             .ask

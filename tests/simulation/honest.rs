@@ -68,8 +68,14 @@ pub(crate) fn dishonest(world: &World) -> Option<String> {
 /// (What other shards lack is said, and takes nobody's readiness.)
 fn wrongly_ready(world: &World, pod: usize) -> Option<String> {
     let p = &world.pods[pod];
-    // Where links come and go all the time, what was seen last is no longer so.
-    let judged = !world.judge.clone_planted;
+    // Where links come and go all the time, what was seen last is no longer so. And whoever OrderedReady waits
+    // for is ready for the sake of those that are not created.
+    let created = world
+        .pods
+        .iter()
+        .all(|q| q.cluster != p.cluster || q.ip.is_some());
+    let waited_for = world.in_order == Some(p.cluster) && !created;
+    let judged = !world.judge.clone_planted && !waited_for;
     decision(p).filter(|decision| decision.ready && judged)?;
     let serves = p.node.as_ref().is_some_and(|node| {
         let part = wrong_part(pod, node, &ids_of(world, p.cluster)).is_none();

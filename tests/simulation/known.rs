@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// An agent that is stopped so soon after its MEET may not have seen yet that its target is gone.
 const UNWATCHED_MS: i64 = 500;
+/// Of many pods that form a cluster one may be slow: three questions end in vain before it counts as gone.
+const UNWATCHED_MANY_MS: i64 = 2000;
 
 /// How often each was found.
 #[derive(Debug, Default, Clone, Copy)]
@@ -24,7 +26,7 @@ pub(crate) struct Known {
     pub(crate) slipped: u64,
     /// Bus links that are half open, with nothing to be sent: their node waits for a PONG for ever (S2).
     pub(crate) half_open: u64,
-    /// Masters without data that `OrderedReady` has waited for, who wait for an election (S8).
+    /// Masters without data, waited for by `OrderedReady`, that wait for an election (S8) or a person.
     pub(crate) held_back: u64,
     /// Handoffs that a clock set back had begin again after their end, on the replica alone (S7).
     pub(crate) belated: u64,
@@ -78,7 +80,7 @@ pub(crate) fn waiting(world: &World, cluster: usize) -> Option<(Known, &'static 
         "a node waits for a PONG over a link that is half open, and its agent says so"
     } else if held_back(world, cluster) {
         known.held_back = 1;
-        "init holds an empty master back for a replica whose voters OrderedReady has not created"
+        "a lost master waits for a replica, and OrderedReady has not created who would help"
     } else {
         return None;
     };
@@ -169,18 +171,23 @@ fn half_open(world: &World, pods: &[&Pod]) -> bool {
     })
 }
 
-/// Whether a master without its data is not started, its replica has the data, and those who would vote are
-/// created when the master's pod is ready.
+/// Whether a master without its data waits for a replica of it to be elected, and pods are not created that would
+/// vote, or that have the data while this replica has none (a person must decide).
 pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
     let pods = || world.pods.iter().filter(|p| p.cluster == cluster);
+    let runs = |id: NodeId| pods().any(|p| p.node.as_ref().is_some_and(|node| node.id == id));
+    let orphan = |p: &&Pod| {
+        let master = p.node.as_ref().and_then(|node| node.me().master);
+        master.is_some_and(|master| !runs(master))
+    };
+    let empty = |p: &Pod| p.node.as_ref().is_some_and(|node| node.keys == 0);
+    let mut held = pods().filter(|p| p.node.is_none() && p.ip.is_some());
+    let held = held.any(|p| p.disk.data_gone || p.disk.conf.is_none());
     world.in_order == Some(cluster)
         && pods().any(|p| p.ip.is_none())
-        && pods().any(|p| {
-            let id = p.disk.conf.as_ref().map(|conf| conf.id);
-            let held = p.node.is_none() && p.disk.data_gone && p.ip.is_some();
-            let mut nodes = pods().filter_map(|q| q.node.as_ref());
-            held && nodes.any(|node| node.me().master == id && node.keys != 0)
-        })
+        && pods()
+            .filter(orphan)
+            .any(|p| if empty(p) { says_uncovered(p) } else { held })
 }
 
 /// An agent stops, for a while or for ever.
@@ -199,7 +206,9 @@ pub(crate) fn slipped_in(world: &World, pod: usize, id: &NodeId) -> bool {
     let judge = &world.judge;
     let mut stops = judge.agent_stops.iter().filter(|(of, _)| *of == pod);
     stops.any(|(_, stopped)| {
-        let before = *stopped - UNWATCHED_MS..=*stopped;
+        let few = world.layout.shape.expected_pods() <= world.layout.few;
+        let unwatched = if few { UNWATCHED_MS } else { UNWATCHED_MANY_MS };
+        let before = *stopped - unwatched..=*stopped;
         judge.met_lately(pod, ip).any(|at| before.contains(&at))
     })
 }
