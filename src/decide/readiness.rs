@@ -240,10 +240,16 @@ fn who_exists(ordinal: Option<u32>) -> Vec<Option<u32>> {
 /// Of the slot owners out of reach those that are still to be created, if that is all that lacks for a majority:
 /// each other one is another node now, whose slots wait for an election. Empty if somebody is just away.
 fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>> {
-    let owners = table.slot_owners().count();
+    let mut owners = table.slot_owners().count();
     let lost = majority_lacks(scene, table);
     let mut votes = owners - lost.len();
     let mut needed = Vec::new();
+    // Who has taken slots over unheard has a vote, too.
+    if !lost.is_empty() && !table.covers_all_slots() && scene.may_wait_for_us(None) {
+        owners += 1;
+        votes += 1;
+        needed.push(None);
+    }
     for node in lost.iter().filter(|node| !replaced(scene, node)) {
         let ordinal = scene.ordinal_of(&node.id);
         if !scene.may_wait_for_us(ordinal) {
