@@ -5,7 +5,7 @@
 use super::guard::Cleared;
 use super::placement::{self, Part};
 use super::plan::Plan;
-use super::scene::{Peer, Scene};
+use super::scene::{Peer, Scene, verify};
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
@@ -70,12 +70,16 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     }
 }
 
-/// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing.
+/// Whether a verified pod has ever been in a cluster: then this one joins and forms nothing. Who has not been
+/// asked just now has been, until it answers otherwise.
 pub(super) fn somebody_is_member(scene: &Scene<'_>) -> bool {
-    scene
-        .acquainted
-        .values()
-        .any(|peer| peer.claim.stage == Some(Stage::Member))
+    let known = scene.memory.verified.iter().filter_map(|(ordinal, known)| {
+        let (socket, answer) = known;
+        let peer = verify(scene.policy, *socket, answer).ok()?;
+        (*ordinal != scene.policy.me.ordinal).then_some(peer)
+    });
+    let mut all = known.chain(scene.peers.values().copied());
+    all.any(|peer| peer.claim.stage == Some(Stage::Member))
 }
 
 /// All expected peers, verified and of the same shape; otherwise the reason goes into the plan. A

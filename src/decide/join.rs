@@ -1,5 +1,6 @@
 //! A blank pod that the cluster knows becomes a replica of the shard that needs it most (S5).
 
+use super::form;
 use super::guard::Cleared;
 use super::placement;
 use super::plan::Plan;
@@ -24,10 +25,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         return;
     };
     let blank = me.slots.is_empty() && !me.flags.replica() && own.server.keys == 0;
-    let members_about = scene
-        .peers
-        .values()
-        .any(|peer| peer.claim.stage == Some(Stage::Member));
+    let members_about = form::somebody_is_member(scene);
     let beyond = scene.policy.me.ordinal >= scene.policy.expected();
     if !blank || !may_join(scene) || !(members_about || beyond) {
         return;

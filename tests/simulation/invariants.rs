@@ -57,6 +57,8 @@ pub(crate) struct Judge {
     /// When agents crashed or were stopped.
     pub(crate) agent_stops: Vec<(usize, i64)>,
     pub(crate) writes: u64,
+    /// How many of them are forced elections.
+    pub(crate) forced: u64,
     /// How often a pod became ready, or was so no more.
     pub(crate) turns: u64,
     pub(crate) last_write: String,
@@ -356,7 +358,10 @@ fn s3_slots(world: &World, pod: usize) -> Option<String> {
         let marked = p.disk.note.as_ref().is_some_and(|note| note.member);
         // A replica of the plan may have copied whoever has its master's old address.
         let follows = p.node.as_ref().is_some_and(|node| node.me().replica);
-        if ((keys != 0 && !follows) || marked) && !was_blank {
+        // Of those that form a cluster one has gone back to before it had its part; the others go on.
+        let has_part = p.node.as_ref().is_some_and(|node| node.me().segs != 0);
+        let forms = has_part && !world.snapshots.is_empty();
+        if ((keys != 0 && !follows && !forms) || marked) && !was_blank {
             return Some(format!("S3: {name} has keys or the marker"));
         }
         let strangers = world.judge.foreign_since.get(&other);
@@ -457,6 +462,7 @@ fn s12_rate(world: &mut World, pod: usize, action: &Action) {
     let starts = world.pods[pod].agent_starts;
     let judge = &mut world.judge;
     judge.writes += 1;
+    judge.forced += u64::from(matches!(action, Action::ForceFailover { .. }));
     judge.last_write = format!("{name}: {action}");
     let text = action.to_string();
     let key = (pod, starts, text.clone());
