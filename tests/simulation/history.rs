@@ -144,6 +144,12 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     let until = world.now + SILENT_FOR_MS;
     world.run(until)?;
     unreported(world).map_or(Ok(()), Err)?;
+    // `init` gives up and is started again, and waits anew.
+    let until = world.now + IN_INIT_MS;
+    while world.now < until && (0..world.pods.len()).any(|pod| world.is_init(pod)) {
+        let next = world.now + 1000;
+        world.run(next)?;
+    }
     let until = world.now + WHOLE_WITHIN_MS;
     let whole = |world: &World| (0..world.layout.clusters).all(|of| not_whole(world, of).is_none());
     while world.now < until && !whole(world) {
@@ -152,12 +158,6 @@ fn be_honest(world: &mut World) -> Result<(), String> {
     }
     let until = world.now + LATE_WRITES_MS;
     world.run(until)?;
-    // `init` gives up and is started again, and waits anew.
-    let until = world.now + IN_INIT_MS;
-    while world.now < until && (0..world.pods.len()).any(|pod| world.is_init(pod)) {
-        let next = world.now + 1000;
-        world.run(next)?;
-    }
     create_the_rest(world)?;
     dishonest(world).map_or(Ok(()), Err)?;
     be_still(world)
