@@ -102,6 +102,31 @@ async fn an_empty_master_is_held_back_until_its_replica_is_elected() -> Result<(
     bed.finish().await
 }
 
+/// The same while a later pod is not in DNS: it is just away, and not one that is created when this pod is
+/// ready, as far as the replica with the data is concerned, which is there.
+#[tokio::test]
+async fn an_empty_master_is_held_back_though_another_pod_is_just_away() -> Result<()> {
+    let bed = impatient("held-though-away").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("kept", 300).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
+    bed.end_pod(5, Ending::Kill).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.pod(1)?.wipe_volume().await?;
+    let pod = agent_first(&bed, 1).await?;
+    redis_when_open(&pod).await?;
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "opened too early: {four}");
+    let away = bed.pod(5)?;
+    away.start().await?;
+    bed.publish(&away);
+    bed.whole(2 * LONG).await?;
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
 /// With the init container alone it is that one which says that the volume is blank, and waits.
 #[tokio::test]
 async fn init_tells_the_others_what_it_waits_for() -> Result<()> {
