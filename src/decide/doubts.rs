@@ -59,6 +59,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         // Whether there are members must be known before a blank Redis begins to serve (`hold`).
         if hold::never_ran(scene) {
             acquaint(scene, plan);
+            let in_dns = scene.seen.dns.addresses.keys().copied();
+            for ordinal in in_dns.filter(|ordinal| *ordinal >= scene.policy.expected()) {
+                wonder(scene, plan, scene.sockets_of(ordinal));
+            }
         }
         return;
     };

@@ -9,6 +9,7 @@
 
 use super::guard;
 use super::plan::Plan;
+use super::repair;
 use super::scene::Scene;
 use super::start;
 use crate::model::decision::Action;
@@ -66,10 +67,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
 }
 
-/// Neither nodes.conf nor a copy of it nor a note on the volume.
+/// Neither nodes.conf nor a good copy of it nor a note on the volume.
 pub(super) fn never_ran(scene: &Scene<'_>) -> bool {
-    let kept = &scene.seen.kept.copies;
-    scene.seen.volume == Volume::Blank && scene.seen.file == NodesFile::Missing && kept.is_empty()
+    let copy = repair::newest_good_copy(scene);
+    scene.seen.volume == Volume::Blank && scene.seen.file == NodesFile::Missing && copy.is_none()
 }
 
 /// Its agent's word is enough: its Redis may be as empty-handed, or away.

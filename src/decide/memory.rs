@@ -107,6 +107,8 @@ pub struct Memory {
     pub master_place: Option<MasterPlace>,
     /// What other pods' agents said of this ordinal, while the own Redis is away.
     pub told: BTreeMap<u32, Told>,
+    /// Since when one of them has said that a node of this ordinal owns slots.
+    pub named_since: Option<Moment>,
     /// What has been done to hand this node's slots over.
     pub handoff: Handoff,
     /// The pause that is on. Also on the volume.

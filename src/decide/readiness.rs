@@ -370,8 +370,12 @@ fn ordinals<'t>(
 fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
     let table = scene.table().into_iter().flat_map(NodeTable::settled);
     let no_data = scene.own.is_none_or(|own| own.server.keys == 0);
-    let heirs: Vec<Option<u32>> = table
-        .filter(|other| other.master == Some(node.id) && !(other.flags.myself() && no_data))
+    let heirs = table.filter(|other| match other.flags.myself() {
+        true => !no_data,
+        false => !replaced(scene, other),
+    });
+    let heirs: Vec<Option<u32>> = heirs
+        .filter(|other| other.master == Some(node.id))
         .map(|other| match other.flags.myself() {
             true => Some(scene.policy.me.ordinal),
             false => scene.ordinal_of(&other.id),

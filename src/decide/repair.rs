@@ -21,7 +21,7 @@ use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use crate::model::slots::SlotSet;
 pub(super) use emptiness::data_is_gone;
-use emptiness::{Left, last_with_data, would_empty_its_replica};
+use emptiness::{Left, heir_with_data, last_with_data, would_empty_its_replica};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -159,7 +159,7 @@ fn unlike_a_cluster_of_one(scene: &Scene<'_>, conf: &NodesConf) -> bool {
     scene.policy.expected() > 1 || !slots
 }
 
-fn newest_good_copy<'a>(scene: &Scene<'a>) -> Option<&'a NodesConf> {
+pub(super) fn newest_good_copy<'a>(scene: &Scene<'a>) -> Option<&'a NodesConf> {
     scene.seen.kept.copies.iter().find_map(|copy| match copy {
         NodesFile::Read(conf) if conf.fault().is_none() && !conf.newborn() => Some(conf),
         _ => None,
@@ -234,8 +234,7 @@ fn whereabouts(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Resul
     let mut others = in_dns(scene).filter(|socket| *socket != own_socket(scene));
     let answered = |socket: SocketAddr| {
         let answer = scene.memory.answers.get(&socket);
-        let refused = |a: &PeerAnswer| matches!(a.redis, PeerRedis::Silent(Silence::Refused(_)));
-        answer.is_some_and(|a| facts(a).is_some() || refused(a))
+        answer.is_some_and(|a| facts(a).is_some() || is_refused(a))
     };
     let rest_to_come = whole && others.all(answered) && scene.may_wait_for_us(None);
     for node in copy.table.others() {
@@ -246,9 +245,7 @@ fn whereabouts(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Resul
             .map(|socket| scene.memory.answers.get(socket))
             .collect();
         let up = |answer: &Option<&PeerAnswer>| answer.is_some_and(|a| facts(a).is_some());
-        let refused = |answer: &Option<&PeerAnswer>| {
-            answer.is_some_and(|a| matches!(a.redis, PeerRedis::Silent(Silence::Refused(_))))
-        };
+        let refused = |answer: &Option<&PeerAnswer>| answer.is_some_and(is_refused);
         // The note may be lost, too.
         let named = || scene.ordinal_named(node.address.hostname()?);
         let ordinal = scene.ordinal_of(&node.id).or_else(named);
@@ -324,6 +321,10 @@ fn of_ours<'a>(
         known || verify(scene.policy, **socket, answer).is_ok()
     });
     ours.filter_map(|(_, answer)| facts(answer))
+}
+
+fn is_refused(answer: &PeerAnswer) -> bool {
+    matches!(&answer.redis, PeerRedis::Silent(Silence::Refused(_)))
 }
 
 fn facts(answer: &PeerAnswer) -> Option<&PeerFacts> {
@@ -432,27 +433,15 @@ fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
     if scene.seen.now - since < ELECTED_WITHIN {
         plan.start(Start::Wait(why));
     } else if let Some(name) = heir_with_data(scene) {
+        let what = start::what_is_gone(scene);
+        let todo = match scene.seen.kept.data {
+            DataOnVolume::Some => "decide which of the two has the newer data",
+            _ => "order CLUSTER FAILOVER TAKEOVER there, or it may copy nothing from here",
+        };
         plan.start(Start::Hold(format!(
-            "the volume is blank; {name} has the data of this pod's former node and has not been elected: a \
-             person must order CLUSTER FAILOVER TAKEOVER there, or it may copy nothing from here"
+            "{what}; {name} has the data of this pod's former node and has not been elected: a person must {todo}"
         )));
     }
-}
-
-/// A replica of this pod's former node that has keys.
-fn heir_with_data(scene: &Scene<'_>) -> Option<String> {
-    let told = scene.memory.told.values();
-    let owners: BTreeSet<NodeId> = told.filter_map(|told| told.owner).collect();
-    let ours =
-        fresh(scene).filter_map(|(socket, answer)| verify(scene.policy, *socket, answer).ok());
-    let mut heirs = ours.filter(|peer| {
-        let follows = peer
-            .facts
-            .master
-            .is_some_and(|master| owners.contains(&master));
-        follows && peer.facts.keys > 0
-    });
-    heirs.next().map(|peer| peer.claim.pod.clone())
 }
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf

@@ -21,6 +21,9 @@ use std::time::Duration;
 const TOLD: Duration = Duration::from_secs(10);
 const TOLD_EACH: Duration = Duration::from_millis(100);
 
+/// For how long somebody who is in DNS and does not answer counts as one who may have the data.
+const UNHEARD_FOR: Duration = Duration::from_secs(45);
+
 /// What another pod's agent said of this pod's ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -41,6 +44,8 @@ pub enum DataOf {
     Nobody,
     /// Its master's.
     Master(NodeId),
+    /// Its Redis reads its data.
+    Loading,
     /// Its Redis does not answer, and something is on its volume.
     Unknown,
 }
@@ -51,6 +56,7 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
     memory.told.retain(|_, told| seen.now - told.at <= counts);
     if !matches!(seen.own, OwnRedis::Silent(_)) {
         memory.told.clear();
+        memory.named_since = None;
         return;
     }
     for (socket, answer) in &seen.answers {
@@ -75,11 +81,14 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
                 PeerRedis::Up(facts) if facts.keys == 0 => DataOf::Nobody,
                 PeerRedis::Up(facts) => facts.master.map_or(DataOf::Nobody, DataOf::Master),
                 PeerRedis::Silent(_) if claim.blank => DataOf::Nobody,
+                PeerRedis::Silent(Silence::Garbled(_)) => DataOf::Loading,
                 PeerRedis::Silent(_) => DataOf::Unknown,
             },
         };
         memory.told.insert(pod.ordinal, told);
     }
+    let named = memory.told.values().any(|told| told.owner.is_some());
+    memory.named_since = named.then(|| memory.named_since.unwrap_or(seen.now));
 }
 
 /// Whether nothing has ever run on this volume, and nothing does: this pod has no node.
@@ -109,19 +118,11 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
     if let Some((by, owner)) = named {
         // Under OrderedReady its replica is perhaps created only when this pod is ready; not if it is there.
-        let heard_replica = told.values().any(|told| match told.data {
-            DataOf::Nobody => false,
-            DataOf::Master(master) => master == owner,
-            DataOf::Unknown => true,
-        });
-        let unheard = |ordinal: u32| {
-            !told.contains_key(&ordinal) && scene.seen.dns.addresses.contains_key(&ordinal)
-        };
-        let may_be_there = heard_replica || scene.policy.expected_peers().any(unheard);
-        let waited_for = scene.policy.expected_peers().any(unborn) && !may_be_there;
+        let waited_for = scene.policy.expected_peers().any(unborn) && !replica_may_be_there(scene);
+        let what = what_is_gone(scene);
         let message = format!(
-            "the volume is blank, and {} says that this pod's former node {owner} owns slots; Redis is \
-             to be started when a replica has taken them over",
+            "{what}, and {} says that this pod's former node {owner} owns slots; Redis is to be started when \
+             a replica has taken them over",
             scene.policy.pod(by)
         );
         return (!waited_for).then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
@@ -142,4 +143,31 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
         missing.join(", ")
     );
     (!missing.is_empty()).then(|| Reason::blocks(ReasonCode::WaitingForPeers, message))
+}
+
+/// In words, what a volume on which nothing has ever run may have lost.
+pub(super) fn what_is_gone(scene: &Scene<'_>) -> &'static str {
+    match scene.seen.kept.data {
+        DataOnVolume::Some => "nodes.conf and the sidecar's files are gone, and there is data here",
+        DataOnVolume::None | DataOnVolume::Unknown => "the volume is blank",
+    }
+}
+
+/// Whether a replica of this pod's former node has its data, or, for a while, whether anybody may who is there
+/// and cannot be heard: that one may be away for good.
+fn replica_may_be_there(scene: &Scene<'_>) -> bool {
+    let memory = scene.memory;
+    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
+    let since = memory.named_since.unwrap_or(scene.seen.now);
+    let lately = scene.seen.now - since < UNHEARD_FOR;
+    let mut told = memory.told.values();
+    let heard = told.any(|told| match told.data {
+        DataOf::Nobody => false,
+        DataOf::Master(master) => owners.contains(&master),
+        DataOf::Loading => true,
+        DataOf::Unknown => lately,
+    });
+    let in_dns = scene.seen.dns.addresses.keys();
+    let mut others = in_dns.filter(|ordinal| **ordinal != scene.policy.me.ordinal);
+    heard || lately && others.any(|ordinal| !memory.told.contains_key(ordinal))
 }

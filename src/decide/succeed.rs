@@ -55,6 +55,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     let (own, master) = match lost_master(scene, plan) {
         Loss::Proved(own, master) => (own, master),
         Loss::Asked => return,
+        Loss::Refuted => return plan.memory_mut().lost = None,
         Loss::None => {
             // A proof that breaks for a while leaves the loss as old as it is.
             if out_of_sight(scene).is_none() {
@@ -101,8 +102,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         plan.warn(
             ReasonCode::SlotsUncovered,
             format!(
-                "{name} lost its volume, and {better}, which has more of the data than this replica, has \
-                 not been elected in its place for {} s: its sidecar says why",
+                "{name} lost its volume, and {better}, which has as much of the data as this replica or \
+                 more, has not been elected in its place for {} s",
                 (now - since).as_secs()
             ),
         );
@@ -140,6 +141,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
 /// Whether the own master is lost.
 enum Loss<'a> {
     None,
+    /// It answers somewhere.
+    Refuted,
     /// Who knows is being asked.
     Asked,
     Proved(&'a OwnFacts, &'a NodeEntry),
@@ -188,7 +191,7 @@ fn lost_master<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Loss<'a> {
             answered_id(answer) == Some(master.id) || claimed == Some(master.id)
         });
     if lives {
-        return Loss::None;
+        return Loss::Refuted;
     }
     Loss::Proved(own, master)
 }
@@ -203,14 +206,16 @@ fn out_of_sight<'a>(scene: &Scene<'a>) -> Option<&'a NodeEntry> {
 }
 
 /// Where the pod that had this ID has proved to be another, blank node, or to have no data: its agent
-/// says that there is none on its volume, and its Redis does not run. Or it follows this very node, which a lost
-/// ID with an epoch that was never its own has made a replica again (Redis from 7.0 on takes what comes over a
-/// link for its node's, epoch first and ID afterwards).
+/// says that there is none on its volume, and its Redis does not run. Or it follows a replica of the lost ID,
+/// which had been elected, and which that ID with an epoch that was never its own has made a replica again (Redis
+/// from 7.0 on takes what comes over a link for its node's, epoch first and ID afterwards).
 fn blank_heir(scene: &Scene<'_>, ordinal: u32, old: &NodeId) -> Option<SocketAddr> {
     if let Some(heir) = scene.peers.get(&ordinal) {
-        let me = scene.me.map(|me| me.id);
-        let follows_me = heir.facts.slots.is_empty() && me.is_some() && heir.facts.master == me;
-        let proved = heir.facts.id != *old && (heir.blank() || follows_me);
+        let table = scene.table();
+        let node = heir.facts.master.and_then(|id| table?.get(&id));
+        let follows_one = node.is_some_and(|node| node.master == Some(*old) && !node.flags.fail());
+        let lost = heir.blank() || heir.facts.slots.is_empty() && follows_one;
+        let proved = heir.facts.id != *old && lost;
         return proved.then_some(heir.socket);
     }
     let pod = scene.policy.pod(ordinal);

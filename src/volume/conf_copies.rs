@@ -10,7 +10,7 @@ use crate::model::node_table::NodesConf;
 use crate::model::observation::NodesFile;
 use crate::observe::nodes_conf;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,8 @@ impl ConfCopies {
         }
     }
 
-    /// Whether there is anything in the folder that is neither nodes.conf nor the agent's, nor empty.
+    /// Whether there is anything in the folder that may be Redis's data: a folder with a file in it, or a file
+    /// that begins as one of data does. A `users.acl` or a log that shares the volume is none.
     pub fn data(&self) -> DataOnVolume {
         let Ok(entries) = std::fs::read_dir(&self.folder) else {
             return DataOnVolume::Unknown;
@@ -141,16 +142,23 @@ impl ConfCopies {
     }
 }
 
-/// A file that is not empty, or a folder with one in it.
+/// A file of data, or a folder with a file in it that is not empty. What cannot be looked at may be data.
 fn holds_something(path: &Path) -> bool {
     match std::fs::read_dir(path) {
         Ok(mut entries) => entries.any(|entry| {
             let meta = entry.and_then(|entry| entry.metadata());
-            // What cannot be looked at may be data.
             meta.map_or(true, |meta| meta.is_dir() || meta.len() > 0)
         }),
-        Err(_) => std::fs::metadata(path).map_or(true, |meta| meta.len() > 0),
+        Err(_) => begins_like_data(path).unwrap_or(true),
     }
+}
+
+/// As a snapshot does (`rdbSaveRio`), or an append-only file: with one, a command, or an annotation.
+fn begins_like_data(path: &Path) -> Result<bool> {
+    let mut first = Vec::new();
+    File::open(path)?.take(6).read_to_end(&mut first)?;
+    let begins = |with: &&[u8]| first.starts_with(with);
+    Ok([&b"REDIS"[..], b"VALKEY", b"*", b"#TS:"].iter().any(begins))
 }
 
 fn lock(file: &File) -> Result<()> {

@@ -189,7 +189,9 @@ enum Whole {
 
 fn become_whole(world: &mut World) -> Result<Whole, String> {
     let begin = world.now;
-    let mut deadline = begin + WHOLE_WITHIN_MS;
+    // A lost master is replaced, and then forgotten, after four node timeouts each.
+    let within = WHOLE_WITHIN_MS + 4 * world.layout.node_timeout;
+    let mut deadline = begin + within;
     loop {
         let until = world.now + 200;
         world.run(until)?;
@@ -208,11 +210,11 @@ fn become_whole(world: &mut World) -> Result<Whole, String> {
             Some(_)
                 if world.in_order.is_some() && world.now < begin + super::in_order::WITHIN_MS =>
             {
-                deadline = world.now + WHOLE_WITHIN_MS;
+                deadline = world.now + within;
             }
             // What waits for a person and then ends by itself takes its time from its end.
             Some(_) if world.now < begin + WHOLE_WITHIN_MS && waits => {
-                deadline = world.now + WHOLE_WITHIN_MS;
+                deadline = world.now + within;
             }
             Some(_) => {}
         }

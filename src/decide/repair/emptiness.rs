@@ -1,17 +1,22 @@
 //! A master whose data is gone while its nodes.conf is there: started so, it would have its replica copy
 //! nothing. Whether that is so, and who has the data.
 
-use super::{of_ours, slots_left};
-use crate::decide::scene::Scene;
+use super::{fresh, newest_good_copy, of_ours, slots_left};
+use crate::decide::scene::{Scene, verify};
+use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
 use crate::model::node_table::{NodeEntry, NodesConf};
 use crate::model::observation::{NodesFile, OwnRedis, Silence};
+use std::collections::BTreeSet;
 
 /// Whether this node's Redis is down and has left no data, though it owned slots.
 pub(crate) fn data_is_gone(scene: &Scene<'_>) -> bool {
-    let NodesFile::Read(conf) = &scene.seen.file else {
-        return false;
+    let conf = match &scene.seen.file {
+        NodesFile::Read(conf) => Some(conf),
+        NodesFile::Missing | NodesFile::Empty | NodesFile::Torn(_) => newest_good_copy(scene),
+        NodesFile::Unreadable(_) => None,
     };
+    let Some(conf) = conf else { return false };
     let down = matches!(scene.seen.own, OwnRedis::Silent(Silence::Refused(_)));
     let owner = conf.table.myself().is_some_and(|me| !me.slots.is_empty());
     down && owner && scene.seen.kept.data == DataOnVolume::None
@@ -63,4 +68,20 @@ pub(super) fn last_with_data(scene: &Scene<'_>, conf: &NodesConf) -> Option<Left
     };
     let silent = mine.find(exists)?;
     Some(Left::Silent(scene.name_of(&silent.id)))
+}
+
+/// A replica of this pod's former node that has keys.
+pub(super) fn heir_with_data(scene: &Scene<'_>) -> Option<String> {
+    let told = scene.memory.told.values();
+    let owners: BTreeSet<NodeId> = told.filter_map(|told| told.owner).collect();
+    let ours =
+        fresh(scene).filter_map(|(socket, answer)| verify(scene.policy, *socket, answer).ok());
+    let mut heirs = ours.filter(|peer| {
+        let follows = peer
+            .facts
+            .master
+            .is_some_and(|master| owners.contains(&master));
+        follows && peer.facts.keys > 0
+    });
+    heirs.next().map(|peer| peer.claim.pod.clone())
 }

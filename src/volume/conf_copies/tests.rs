@@ -95,6 +95,23 @@ fn data_is_what_is_neither_empty_nor_the_agents() {
     }
     fs::write(folder.path().join("dump.rdb"), "").expect("written");
     fs::create_dir(folder.path().join("appendonlydir")).expect("made");
+    for (name, text) in [
+        ("users.acl", "user default on"),
+        ("redis.log", "1:M 22 Nov"),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    assert_eq!(copies.data(), DataOnVolume::None);
+    for text in [
+        "REDIS0011",
+        "VALKEY080",
+        "*2\r\n$6\r\nSELECT",
+        "#TS:1700000000\r\n",
+    ] {
+        fs::write(folder.path().join("other-name"), text).expect("written");
+        assert_eq!(copies.data(), DataOnVolume::Some, "{text}");
+    }
+    fs::remove_file(folder.path().join("other-name")).expect("removed");
     assert_eq!(copies.data(), DataOnVolume::None);
     fs::write(folder.path().join("appendonlydir/a.aof"), "x").expect("written");
     assert_eq!(copies.data(), DataOnVolume::Some);
