@@ -161,6 +161,7 @@ async fn a_master_on_ipv6_is_replaced_and_comes_back_elsewhere() -> Result<()> {
         return Ok(());
     };
     let canary = bed.write_canary("ipv6-failover", 100).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
     bed.end_pod(1, Ending::Kill).await?;
     wait::until(LONG, "pod 4 is elected", async || {
         let role = role(&*bed.pod(4)?).await?;

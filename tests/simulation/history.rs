@@ -175,6 +175,8 @@ fn be_still(world: &mut World) -> Result<(), String> {
         (0, 0) => Ok(()),
         // Redis takes two nodes with one ID for one that moves to and fro.
         (0, _) if world.judge.clone_planted => Ok(()),
+        // A handoff that a clock set back has begin anew (`known.rs`) may come when all is over.
+        (0, _) if !world.judge.set_back.is_empty() => Ok(()),
         (0, _) => Err(format!("readiness changes {turns} times")),
         _ => Err(format!("not silent: {writes} writes, the last {last}")),
     }
