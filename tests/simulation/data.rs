@@ -6,9 +6,13 @@ use super::world::World;
 
 /// Looks at what this pod has dropped for a copy of its master's.
 pub(crate) fn note_drops(world: &mut World, pod: usize) {
-    let Some(node) = &mut world.pods[pod].node else {
+    let it = &mut world.pods[pod];
+    let Some(node) = &mut it.node else {
         return;
     };
+    // A whole copy makes good for the volume: what it lacks from then on its master lacked.
+    let link = node.replication.map(|link| link.state);
+    it.disk.lost &= !matches!(link, Some(LinkState::Up { .. }));
     let dropped = std::mem::take(&mut node.dropped);
     if dropped == 0 {
         return;
