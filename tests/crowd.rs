@@ -178,7 +178,7 @@ impl Crowd {
             epoch: it.epoch,
             knows: it.knows.iter().map(|other| id(*other)).collect(),
             hears: BTreeSet::new(),
-            owners: BTreeSet::new(),
+            owners: BTreeMap::new(),
             keys: 0,
             offset: 0,
             replica: None,

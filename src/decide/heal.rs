@@ -5,6 +5,7 @@
 use super::guard::Cleared;
 use super::invite;
 use super::plan::Plan;
+use super::readiness;
 use super::scene::{Scene, Unverified, answered_id, verify};
 use crate::model::decision::Action;
 use crate::model::node_table::NodeEntry;
@@ -203,7 +204,7 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     if present == Some(dials) && master.healthy() {
         return;
     }
-    if replica.link_up && leads_to(scene, plan, dials, master) {
+    if replica.link_up && leads_to(scene, own, plan, dials, master) {
         return;
     }
     let Some(present) = present.filter(|present| *present != dials) else {
@@ -233,14 +234,24 @@ fn repair_link(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
 
 /// Whether a link that is up may be taken to lead to the master. While nobody knows who answers
 /// there, a ready node stays ready (S2), and another one does not become it.
-fn leads_to(scene: &Scene<'_>, plan: &mut Plan, dials: SocketAddr, master: &NodeEntry) -> bool {
+fn leads_to(
+    scene: &Scene<'_>,
+    own: &OwnFacts,
+    plan: &mut Plan,
+    dials: SocketAddr,
+    master: &NodeEntry,
+) -> bool {
     let answer = scene.memory.answers.get(&dials);
     if answer.is_none() {
         plan.ask(dials, Duration::ZERO);
     }
     let name = scene.name_of(&master.id);
-    // Its pod mends that when it is there; under OrderedReady it may wait for this one.
-    let blames = [scene.ordinal_of(&master.id)];
+    let blames = readiness::whom_a_link_waits_for(
+        scene,
+        &own.table,
+        Some(&master.id),
+        master.master.as_ref(),
+    );
     match answer.and_then(answered_id) {
         Some(id) if id == master.id => true,
         Some(_) => {

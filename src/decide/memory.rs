@@ -3,6 +3,7 @@
 
 use super::forget::{self, Ghost};
 use super::handoff::Handoff;
+use super::hold;
 use super::policy::Policy;
 use super::scene::{self, Unverified};
 use super::spread::MasterPlace;
@@ -99,6 +100,12 @@ pub struct Memory {
     pub last_meet: Option<Moment>,
     /// What was configured before copies were held back.
     pub copies: Option<CopyConfig>,
+    /// Nodes that had this pod's address when the own Redis came up, and since when it has been up; for as
+    /// long as their replicas may dial it.
+    pub were_here: BTreeMap<NodeId, Moment>,
+    /// Replicas of this master, which has come up without data, that may have it, and since when that has
+    /// not been heard; `None` for those that have said so.
+    pub came_up_empty: BTreeMap<NodeId, Option<Moment>>,
     /// The own master, while its pod proves to have lost it.
     pub lost: Option<Lost>,
     /// Since when the own Redis holds no keys.
@@ -193,6 +200,7 @@ impl Memory {
         start::learn(&mut next, policy, seen);
         next.learn_met(seen);
         next.learn_versions();
+        hold::learn(&mut next, policy, seen);
         if let OwnRedis::Loading(server, _) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }

@@ -180,7 +180,7 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
 /// Who can end it that the link is down: the master, when it is there and owns slots. Else, under OrderedReady,
 /// those without whom nobody is elected, or the master, or that one's own master (a replica takes no replicas
 /// while it is not linked itself), whoever of them is still to be created.
-fn whom_a_link_waits_for(
+pub(super) fn whom_a_link_waits_for(
     scene: &Scene<'_>,
     table: &NodeTable,
     master: Option<&NodeId>,
@@ -390,7 +390,7 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
 
 /// Whether the pod of this node, which is out of reach, is another node now: as it answers, or, since nobody is
 /// asked all the time, as the own table has it.
-fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+pub(super) fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let Some(ordinal) = scene.ordinal_of(&node.id) else {
         return false;
     };

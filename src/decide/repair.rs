@@ -12,7 +12,7 @@ use super::scene::{Scene, answered_id, verify};
 use super::start;
 use crate::model::decision::{Action, Start};
 use crate::model::identity::NodeId;
-use crate::model::kept_conf::{ConfLock, DataOnVolume};
+use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
 use crate::model::node_table::{NodeEntry, NodeTable, NodesConf};
 use crate::model::observation::{
     NodesFile, OwnRedis, PeerAgent, PeerAnswer, PeerFacts, PeerRedis, Silence, Stage, Volume,
@@ -160,7 +160,11 @@ fn unlike_a_cluster_of_one(scene: &Scene<'_>, conf: &NodesConf) -> bool {
 }
 
 pub(super) fn newest_good_copy<'a>(scene: &Scene<'a>) -> Option<&'a NodesConf> {
-    scene.seen.kept.copies.iter().find_map(|copy| match copy {
+    newest_good(&scene.seen.kept)
+}
+
+pub(super) fn newest_good(kept: &KeptConf) -> Option<&NodesConf> {
+    kept.copies.iter().find_map(|copy| match copy {
         NodesFile::Read(conf) if conf.fault().is_none() && !conf.newborn() => Some(conf),
         _ => None,
     })
@@ -195,7 +199,7 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
     }
-    if is_outdated(scene, &copy.table, me) {
+    if is_outdated(scene, copy, me) {
         let why = format!(
             "the others have its node {id} as a master, and the copy is from before that; waiting \
              until another has been elected in its place"
@@ -371,7 +375,7 @@ fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let now = scene.seen.now;
     let empty = would_empty_its_replica(scene, conf);
-    let outdated = is_outdated(scene, &conf.table, me).then(|| {
+    let outdated = is_outdated(scene, conf, me).then(|| {
         format!(
             "the volume is older than its node: the others have {} as a master, and its nodes.conf \
              does not; waiting until another has been elected in its place",
@@ -446,9 +450,12 @@ fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf
 /// gives it none: an older one, from before its election. Started from that it would give the slots up.
-fn is_outdated(scene: &Scene<'_>, table: &NodeTable, me: &NodeEntry) -> bool {
-    let up: Vec<bool> = of_ours(scene, table)
-        .map(|facts| facts.owners.contains(&me.id))
+/// A nodes.conf that knows a newer epoch is from after that: this node has handed its slots over since, and
+/// they have not heard of it.
+fn is_outdated(scene: &Scene<'_>, conf: &NodesConf, me: &NodeEntry) -> bool {
+    let elected = |epoch: &u64| *epoch >= conf.current_epoch;
+    let up: Vec<bool> = of_ours(scene, &conf.table)
+        .map(|facts| facts.owners.get(&me.id).is_some_and(elected))
         .collect();
     let owner = up.iter().filter(|owner| **owner).count();
     me.slots.is_empty() && owner * 2 > up.len()

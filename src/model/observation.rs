@@ -217,8 +217,8 @@ pub struct PeerFacts {
     pub knows: BTreeSet<NodeId>,
     /// Those of them that it is connected to and does not suspect.
     pub hears: BTreeSet<NodeId>,
-    /// The nodes that own slots in its table.
-    pub owners: BTreeSet<NodeId>,
+    /// The nodes that own slots in its table, with the config epoch that each has there.
+    pub owners: BTreeMap<NodeId, u64>,
     /// Keys in all its databases.
     pub keys: u64,
     /// How much of its shard's data it has, in bytes of the replication stream.

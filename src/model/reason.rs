@@ -83,6 +83,8 @@ reason_codes! {
     PeersUnreachable = "peers-unreachable",
     /// The pod's former identity still owns slots; a blank node waits for the election.
     OldIdentityOwnsSlots = "old-identity-owns-slots",
+    /// Whole copies of this node's data wait: replicas of another node may dial this pod's address.
+    CopiesHeld = "copies-held",
     /// The marker on the volume names another cluster.
     VolumeOfAnotherCluster = "volume-of-another-cluster",
     /// The volume shows a former member, but its node ID is gone.

@@ -110,7 +110,10 @@ pub fn understand_peer(answers: &[Value]) -> Result<PeerFacts, Silence> {
             .filter(|node| node.healthy())
             .map(|node| node.id)
             .collect(),
-        owners: table.slot_owners().map(|node| node.id).collect(),
+        owners: table
+            .slot_owners()
+            .map(|node| (node.id, node.epoch))
+            .collect(),
         keys: server.keys,
         offset: match &server.replica {
             Some(replica) => replica.applied_offset,

@@ -149,7 +149,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                 slots,
                 epoch,
                 hears: knows.clone(),
-                owners: BTreeSet::new(),
+                owners: BTreeMap::new(),
                 knows,
                 keys,
                 offset,

@@ -67,7 +67,7 @@ impl World {
                 epoch: self.policy.expected().saturating_sub(ordinal).into(),
                 knows: BTreeSet::new(),
                 hears: BTreeSet::new(),
-                owners: BTreeSet::new(),
+                owners: BTreeMap::new(),
                 keys: 0,
                 offset: 0,
                 replica: None,
@@ -149,7 +149,14 @@ impl World {
             ("bus", port) => facts.bus_port = number(port)?,
             ("of", "none") => facts.master = None,
             ("of", id) => facts.master = Some(node_id(id)),
-            ("owners", list) => facts.owners = ids(list),
+            ("owners", list) => {
+                // Newer than a nodes.conf that says nothing of it.
+                let owner = |id: &str| match id.split_once(':') {
+                    Some((id, epoch)) => Ok((node_id(id), number(epoch)?)),
+                    None => Ok((node_id(id), 99)),
+                };
+                facts.owners = list.split(',').map(owner).collect::<Result<_, String>>()?;
+            }
             ("hears", list) => facts.hears = ids(list),
             ("knows", "none") => facts.knows.clear(),
             ("knows", list) => facts.knows = ids(list),

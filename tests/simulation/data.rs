@@ -17,6 +17,7 @@ pub(crate) fn note_drops(world: &mut World, pod: usize) {
     if dropped == 0 {
         return;
     }
+    let master = node.me().master;
     let from = node.replication.and_then(|link| match link.state {
         LinkState::Copying { from, .. } | LinkState::Up { from } => Some(from.pod),
         LinkState::Down { .. } => None,
@@ -26,6 +27,10 @@ pub(crate) fn note_drops(world: &mut World, pod: usize) {
         .map(|pod| pod.node.as_ref().map_or(pod.disk.keys, |node| node.keys))
         .fold(0, |all, keys| all | keys);
     let lost = dropped & !kept;
+    let source = from.and_then(|from| world.pods[from].node.as_ref());
+    if source.is_some_and(|source| Some(source.id) != master) {
+        world.judge.known.mistaken += 1;
+    }
     world.judge.lost_by_redis += lost.count_ones();
     blame(world, pod, from, lost);
 }

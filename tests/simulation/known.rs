@@ -30,6 +30,10 @@ pub(crate) struct Known {
     pub(crate) held_back: u64,
     /// Handoffs that a clock set back had begin again after their end, on the replica alone (S7).
     pub(crate) belated: u64,
+    /// Replicas that dropped keys for another node's data, at their master's former address (S5).
+    pub(crate) mistaken: u64,
+    /// Masters that came up without data, whose replicas keep it from them (S5).
+    pub(crate) spared: u64,
 }
 
 impl std::ops::AddAssign for Known {
@@ -42,6 +46,8 @@ impl std::ops::AddAssign for Known {
         self.half_open += more.half_open;
         self.held_back += more.held_back;
         self.belated += more.belated;
+        self.mistaken += more.mistaken;
+        self.spared += more.spared;
     }
 }
 
@@ -69,6 +75,9 @@ pub(crate) fn waiting(world: &World, cluster: usize) -> Option<(Known, &'static 
     } else if emptied(&pods) {
         known.emptied = 1;
         "a shard was emptied, and its agents say so"
+    } else if spared(&pods) {
+        known.spared = 1;
+        "a master came up without data, its replica has it, and its agent says so"
     } else if a_dead_owner(&pods) {
         known.dead_owners = 1;
         "a node holds a lost master for an owner of slots, and its agent says so"
@@ -112,6 +121,16 @@ fn emptied(pods: &[&Pod]) -> bool {
         let node = p.node.as_ref();
         let bare = node.is_some_and(|node| node.me().replica && node.keys == 0);
         bare && says(p, "a person must decide")
+    })
+}
+
+/// Whether a master came up without data, and says that a replica may have it, which does.
+fn spared(pods: &[&Pod]) -> bool {
+    pods.iter().any(|p| {
+        let Some(node) = &p.node else { return false };
+        let heirs = pods.iter().filter_map(|q| q.node.as_ref());
+        let mut heirs = heirs.filter(|heir| heir.me().master == Some(node.id));
+        says(p, "it came up without any") && heirs.any(|heir| heir.keys != 0)
     })
 }
 

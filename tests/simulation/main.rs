@@ -131,7 +131,7 @@ fn fresh_seeds() {
     let totals = totals.into_inner().unwrap();
     let known = totals.known;
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} empty masters held back for voters that are not created, {} handoffs that ended late by a clock set back and lost keys; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} whose master came up without, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} empty masters held back for voters that are not created, {} handoffs that ended late by a clock set back and lost keys, {} replicas that dropped keys for another node's data; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
@@ -141,12 +141,14 @@ fn fresh_seeds() {
         totals.lost,
         known.rings,
         known.emptied,
+        known.spared,
         known.dead_owners,
         known.sub_replicas,
         known.slipped,
         known.half_open,
         known.held_back,
         known.belated,
+        known.mistaken,
         totals.bad.len()
     );
     if let Some(seed) = totals.bad.first() {
