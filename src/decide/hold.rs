@@ -175,7 +175,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
-/// answered since. Who has not is not waited for for ever where another one waits for its copy meanwhile.
+/// answered since. Who has not is not waited for for ever where another one waits for its copy meanwhile, and
+/// not while it is still to be created.
 fn may_have_data(
     scene: &Scene<'_>,
     own: &OwnFacts,
@@ -193,13 +194,18 @@ fn may_have_data(
         let long = since.is_some_and(|since| scene.seen.now - since > patience(own));
         long && another_waits
     };
-    let mut may_have = BTreeMap::new();
+    let (mut may_have, mut to_come) = (BTreeMap::new(), BTreeMap::new());
     for node in followers {
         let Some(unheard) = before.get(&node.id) else {
             continue;
         };
         let unheard = unheard.filter(|_| keys(node).is_none());
         if keys(node) == Some(0) || readiness::replaced(scene, node) || late(&unheard) {
+            continue;
+        }
+        if !may_be_there(scene, node) {
+            let since_now = unheard.map(|_| scene.seen.now);
+            to_come.insert(node.id, since_now);
             continue;
         }
         may_have.insert(node.id, unheard);
@@ -211,26 +217,42 @@ fn may_have_data(
             plan.ask(socket, ASK_GAP);
         }
     }
-    plan.memory_mut().came_up_empty.clone_from(&may_have);
-    may_have.into_keys().collect()
+    let names = may_have.keys().copied().collect();
+    to_come.extend(may_have);
+    plan.memory_mut().came_up_empty = to_come;
+    names
 }
 
-/// The nodes that had this pod's address and whose replicas may dial it: somebody follows them, and they are not
-/// connected at another one.
+/// The nodes that had this pod's address and whose replicas may dial it: somebody follows them who is there, or
+/// not just still to be created, and they are not connected at another one.
 fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeId> {
-    let mut dialled = scene.memory.were_here.clone();
-    dialled.retain(|id, since| {
+    let (now, mut were_here) = (scene.seen.now, scene.memory.were_here.clone());
+    let mut dialled = Vec::new();
+    were_here.retain(|id, since| {
         let Some(node) = own.table.get(id) else {
             return false;
         };
         let heard = scene.in_reach(node) && !scene.memory.unheard.contains_key(id);
         let elsewhere = heard && node.address.ip() != Some(scene.policy.pod_ip);
-        let followed = own.table.others().any(|other| other.master == Some(*id));
+        let followers = own.table.others().filter(|other| other.master == Some(*id));
+        let followers: Vec<&NodeEntry> = followers.collect();
+        if !followers.iter().any(|node| may_be_there(scene, node)) {
+            *since = now;
+            return !followers.is_empty() && !elsewhere;
+        }
         let ordered = scene.may_wait_for_us(scene.ordinal_of(id));
-        followed && !elsewhere && !(ordered && scene.seen.now - *since > patience(own))
+        let late = ordered && now - *since > patience(own);
+        let is_dialled = !elsewhere && !late;
+        dialled.extend(is_dialled.then_some(*id));
+        is_dialled
     });
-    plan.memory_mut().were_here.clone_from(&dialled);
-    dialled.into_keys().collect()
+    plan.memory_mut().were_here = were_here;
+    dialled
+}
+
+fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let ordinal = scene.ordinal_of(&node.id);
+    ordinal.is_none_or(|ordinal| !scene.waits_for_us(ordinal))
 }
 
 /// An election takes no longer.
