@@ -42,6 +42,8 @@ mod lifecycle;
 mod lost_volumes;
 #[path = "faults/migration.rs"]
 mod migration;
+#[path = "faults/mistaken_copies.rs"]
+mod mistaken_copies;
 #[path = "faults/nodes_conf.rs"]
 mod nodes_conf;
 #[path = "faults/ordered.rs"]

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use testbed::{Ending, Pod, Testbed, wait};
 
-use crate::{common::*, volumes};
+use crate::{common::*, mistaken_copies, volumes};
 
 const COPY: &str = "redis-sidecar.nodes.conf.1";
 
@@ -315,16 +315,7 @@ async fn a_master_without_its_data_never_empties_its_replica() -> Result<()> {
     let (pod, replica) = (bed.pod(1)?, bed.pod(4)?);
     replica.redis.kill().await?;
     bed.end_pod(1, Ending::Kill).await?;
-    for entry in std::fs::read_dir(pod.data_dir())? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("appendonly") || name.ends_with(".aof") || name.ends_with(".rdb") {
-            match entry.file_type()?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path())?,
-                false => std::fs::remove_file(entry.path())?,
-            }
-        }
-    }
+    mistaken_copies::lose_data(&pod)?;
     replica.start_redis().await?;
     start_after_init(&bed, &pod).await?;
     let after = bed.whole(LONG).await?;

@@ -1,0 +1,98 @@
+//! Replication dials an address and copies what answers there. Who would be copied by mistake lets its
+//! replicas wait, and they keep their data (S5; scenarios 23 and 28).
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testbed::{Ending, Pod, Testbed, canary::Canary, wait};
+
+use crate::common::*;
+
+/// As in the manifests: whole copies begin after a second, and not at once.
+const DELAY: &str = "repl-diskless-sync-delay 1";
+/// In which a replica dials several times, and would have begun its copy.
+const DIALLED: Duration = Duration::from_secs(5);
+
+async fn with_data(name: &str) -> Result<(Testbed, Canary)> {
+    let bed = bed(name).redis_line(DELAY).build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    let canary = bed.write_canary(name, 300).await?;
+    replicated(&bed, 1, 4).await?;
+    Ok((bed, canary))
+}
+
+/// Throughout, this replica has as many keys as before.
+async fn keeps(replica: &Pod, keys: usize) -> Result<()> {
+    wait::throughout(DIALLED, "the replica keeps its data", async || {
+        let held: usize = replica.command(&["DBSIZE"]).await?;
+        ensure!(held == keys, "{held} of {keys} keys");
+        Ok(())
+    })
+    .await
+}
+
+async fn healed(bed: Testbed, canary: &Canary) -> Result<()> {
+    bed.whole(LONG).await?;
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    for pod in bed.pods() {
+        let pair: Vec<String> = pod
+            .command(&["CONFIG", "GET", "repl-diskless-sync-delay"])
+            .await?;
+        ensure!(DELAY.ends_with(&pair[1]), "{}: {pair:?}", pod.name);
+    }
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Two masters' pods end, and one of them comes back at the other one's address, whose replica dials it.
+#[tokio::test]
+async fn a_replica_keeps_its_data_when_another_master_gets_its_masters_address() -> Result<()> {
+    let (bed, canary) = with_data("mistaken-address").await?;
+    let (gone, other, replica) = (bed.pod(1)?, bed.pod(2)?, bed.pod(4)?);
+    let keys: usize = replica.command(&["DBSIZE"]).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.end_pod(2, Ending::Kill).await?;
+    other.move_to(gone.address()).await?;
+    gone.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(2).await?;
+    says(&other, "copies-held", "redis-app-1").await?;
+    keeps(&replica, keys).await?;
+    bed.start_pod(1).await?;
+    healed(bed, &canary).await
+}
+
+/// A master has lost its data and not its nodes.conf, and nothing held its Redis back. Its replica has the
+/// data still when a person lets it take over.
+#[tokio::test]
+async fn a_replica_keeps_its_data_when_its_master_comes_up_without() -> Result<()> {
+    let (bed, canary) = with_data("mistaken-empty").await?;
+    let (emptied, replica) = (bed.pod(1)?, bed.pod(4)?);
+    let keys: usize = replica.command(&["DBSIZE"]).await?;
+    emptied.redis.kill().await?;
+    lose_data(&emptied)?;
+    emptied.start_redis().await?;
+    says(&emptied, "copies-held", "may have its data").await?;
+    keeps(&replica, keys).await?;
+    replica
+        .command::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"])
+        .await?;
+    healed(bed, &canary).await
+}
+
+/// Takes away what Redis wrote to its volume, but for its nodes.conf.
+pub(crate) fn lose_data(pod: &Pod) -> Result<()> {
+    for entry in fs::read_dir(pod.data_dir())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("appendonly") || name.ends_with(".rdb") {
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    Ok(())
+}
