@@ -30,8 +30,7 @@ use crate::model::observation::{
     CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, Stage, Volume,
 };
 use crate::model::reason::ReasonCode;
-use crate::model::time::Moment;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -87,11 +86,14 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
     // Who keeps nothing on disk comes up like that after every restart, and nobody would have it otherwise.
     let lost = own.server.keys == 0 && own.server.persistence.aof;
     let young = Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
-    if lost && young || held {
-        let followers = own.table.others().filter(|node| node.master == Some(me.id));
-        let followers = followers.map(|node| (node.id, Some(seen.now)));
-        memory.came_up_empty.extend(followers);
-    }
+    let noted = |node: &NodeEntry| match &seen.volume {
+        Volume::Says(note) => note.have_data.contains(&node.id),
+        Volume::Blank | Volume::Unreadable(_) => false,
+    };
+    let followers = own.table.others().filter(|node| node.master == Some(me.id));
+    let may_have_data = followers.filter(|node| lost && young || noted(node));
+    let unheard = may_have_data.map(|node| (node.id, (!noted(node)).then_some(seen.now)));
+    memory.came_up_empty.extend(unheard);
 }
 
 /// Holds whole copies back while they would be made by mistake, and lets them go again.
@@ -106,72 +108,88 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let Some(copies) = own.copies else { return };
     let may_join = matches!(scene.stage, Stage::Virgin | Stage::Forming);
     let blank = may_join && me.slots.is_empty() && !me.flags.replica() && own.server.keys == 0;
-    let may_have_data = may_have_data(scene, own, me, plan);
-    let dialled = dialled_here(scene, own, plan);
+    let why = match blank && member_about(scene) {
+        true => Some(
+            "this node is empty and others are members: who copies it drops its data".to_owned(),
+        ),
+        false => by_mistake(scene, own, me, plan),
+    };
     if guard::foreign_in_table(scene).is_some() {
         return;
     }
     let held = copies.delay_s == HELD_S;
-    let names = |ids: &[NodeId]| {
+    let max_replicas = copies.max_replicas.map(|_| 0);
+    if let Some(why) = why.as_ref().filter(|_| !held) {
+        plan.memory_mut().copies = Some(copies);
+        let to = CopyConfig {
+            diskless: true,
+            delay_s: HELD_S,
+            max_replicas,
+        };
+        let action = Action::Copies { from: copies, to };
+        plan.act("hold copies".to_owned(), GAP, action, why);
+    }
+    if why.is_none() && held && !blank {
+        let default = CopyConfig {
+            max_replicas,
+            ..DEFAULT
+        };
+        let action = Action::Copies {
+            from: copies,
+            to: scene.memory.copies.unwrap_or(default),
+        };
+        let evidence = "nobody would copy this node by mistake any more";
+        plan.act("release copies".to_owned(), GAP, action, evidence);
+    }
+}
+
+/// Why whole copies of this node that is not blank are to wait, which is said.
+fn by_mistake(
+    scene: &Scene<'_>,
+    own: &OwnFacts,
+    me: &NodeEntry,
+    plan: &mut Plan,
+) -> Option<String> {
+    let names = |ids: Vec<NodeId>| {
         let names: Vec<String> = ids.iter().map(|id| scene.name_of(id)).collect();
-        names.join(", ")
+        (!names.is_empty()).then(|| names.join(", "))
     };
-    if !may_have_data.is_empty() {
-        let names = names(&may_have_data);
+    let may_have_data = names(may_have_data(scene, own, me, plan));
+    let were_here = names(dialled_here(scene, own, plan));
+    if let Some(names) = &may_have_data {
         let message = format!(
             "whole copies of this node's data wait: it came up without any, and {names} may have its data. If \
              so, a person must order CLUSTER FAILOVER TAKEOVER there"
         );
         plan.warn(ReasonCode::CopiesHeld, message);
     }
-    if !dialled.is_empty() {
-        let names = names(&dialled);
+    if let Some(names) = &were_here {
         let message = format!(
             "whole copies of this node's data wait, those of its own replicas too: its address was that of \
              {names}, whose replicas may dial it still and would drop their data"
         );
         plan.warn(ReasonCode::CopiesHeld, message);
     }
-    let evidence = if blank && member_about(scene) {
-        Some("this node is empty and others are members: who copies it drops its data".to_owned())
-    } else if !may_have_data.is_empty() {
-        let names = names(&may_have_data);
-        Some(format!(
-            "this master came up without data, which {names} may have: it would drop it"
-        ))
-    } else if !dialled.is_empty() {
-        let names = names(&dialled);
+    let empty = may_have_data.map(|names| {
+        format!(
+            "this master came up without data, which {names} may have, and would drop for a copy"
+        )
+    });
+    empty.or_else(|| {
+        let names = were_here?;
         Some(format!(
             "this address was that of {names}: whose replica copies this node drops its data"
         ))
-    } else {
-        None
-    };
-    match evidence {
-        Some(evidence) if !held => {
-            plan.memory_mut().copies = Some(copies);
-            let to = CopyConfig {
-                diskless: true,
-                delay_s: HELD_S,
-                max_replicas: copies.max_replicas.map(|_| 0),
-            };
-            let action = Action::Copies { from: copies, to };
-            plan.act("hold copies".to_owned(), GAP, action, evidence);
-        }
-        None if held && !blank => {
-            let before = scene.memory.copies.unwrap_or(CopyConfig {
-                max_replicas: copies.max_replicas.map(|_| 0),
-                ..DEFAULT
-            });
-            let action = Action::Copies {
-                from: copies,
-                to: before,
-            };
-            let evidence = "nobody would copy this node by mistake any more";
-            plan.act("release copies".to_owned(), GAP, action, evidence);
-        }
-        _ => {}
-    }
+    })
+}
+
+/// The replicas whose data must not be forgotten when this agent or its Redis is restarted.
+pub(super) fn wants_note(memory: &Memory) -> BTreeSet<NodeId> {
+    let have = memory
+        .came_up_empty
+        .iter()
+        .filter(|(_, unheard)| unheard.is_none());
+    have.map(|(id, _)| *id).collect()
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
@@ -183,44 +201,38 @@ fn may_have_data(
     me: &NodeEntry,
     plan: &mut Plan,
 ) -> Vec<NodeId> {
-    let before = scene.memory.came_up_empty.clone();
+    let mut known = scene.memory.came_up_empty.clone();
     let followers = own.table.others().filter(|node| node.master == Some(me.id));
     let followers: Vec<&NodeEntry> = followers.filter(|_| !me.slots.is_empty()).collect();
-    let keys = |node: &NodeEntry| scene.peer_with_id(&node.id).map(|peer| peer.facts.keys);
-    let mut empty = followers.iter().filter(|node| keys(node) == Some(0));
-    let another_waits =
-        empty.next().is_some() || followers.iter().any(|node| !before.contains_key(&node.id));
-    let late = |since: &Option<Moment>| {
-        let long = since.is_some_and(|since| scene.seen.now - since > patience(own));
-        long && another_waits
-    };
-    let (mut may_have, mut to_come) = (BTreeMap::new(), BTreeMap::new());
-    for node in followers {
-        let Some(unheard) = before.get(&node.id) else {
-            continue;
+    let keys = |id: &NodeId| scene.peer_with_id(id).map(|peer| peer.facts.keys);
+    let nothing_to_lose =
+        |node: &&NodeEntry| !known.contains_key(&node.id) || keys(&node.id) == Some(0);
+    let another_waits = followers.iter().any(nothing_to_lose);
+    let mut may_have = Vec::new();
+    known.retain(|id, unheard| {
+        let Some(node) = followers.iter().find(|node| node.id == *id) else {
+            return false;
         };
-        let unheard = unheard.filter(|_| keys(node).is_none());
-        if keys(node) == Some(0) || readiness::replaced(scene, node) || late(&unheard) {
-            continue;
+        if keys(id).is_some() {
+            *unheard = None;
         }
-        if !may_be_there(scene, node) {
-            let since_now = unheard.map(|_| scene.seen.now);
-            to_come.insert(node.id, since_now);
-            continue;
+        let long = unheard.is_some_and(|since| scene.seen.now - since > patience(own));
+        if keys(id) == Some(0) || readiness::replaced(scene, node) || long && another_waits {
+            return false;
         }
-        may_have.insert(node.id, unheard);
-        let ordinal = scene.ordinal_of(&node.id);
-        for socket in ordinal
-            .map(|ordinal| scene.sockets_of(ordinal))
-            .unwrap_or_default()
-        {
-            plan.ask(socket, ASK_GAP);
+        if may_be_there(scene, node) {
+            may_have.push(*id);
+        } else if let Some(since) = unheard {
+            *since = scene.seen.now;
         }
+        true
+    });
+    plan.memory_mut().came_up_empty = known;
+    let ordinals = may_have.iter().filter_map(|id| scene.ordinal_of(id));
+    for socket in ordinals.flat_map(|ordinal| scene.sockets_of(ordinal)) {
+        plan.ask(socket, ASK_GAP);
     }
-    let names = may_have.keys().copied().collect();
-    to_come.extend(may_have);
-    plan.memory_mut().came_up_empty = to_come;
-    names
+    may_have
 }
 
 /// The nodes that had this pod's address and whose replicas may dial it: somebody follows them who is there, or

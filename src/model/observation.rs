@@ -318,6 +318,9 @@ pub struct VolumeNote {
     /// The pause that is on.
     #[serde(default)]
     pub paused: Option<Paused>,
+    /// Replicas that have the data without which this master came up, and would drop it for a copy.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub have_data: BTreeSet<NodeId>,
 }
 
 /// A pause as noted, by the wall clock: from when until when, in milliseconds since 1970.

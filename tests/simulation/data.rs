@@ -28,28 +28,31 @@ pub(crate) fn note_drops(world: &mut World, pod: usize) {
         .fold(0, |all, keys| all | keys);
     let lost = dropped & !kept;
     let source = from.and_then(|from| world.pods[from].node.as_ref());
-    if source.is_some_and(|source| Some(source.id) != master) {
-        world.judge.known.mistaken += 1;
-    }
+    let mistaken = source.is_some_and(|source| Some(source.id) != master);
+    world.judge.known.mistaken += u64::from(mistaken);
     world.judge.lost_by_redis += lost.count_ones();
-    blame(world, pod, from, lost);
+    blame(world, pod, from, lost, mistaken);
 }
 
 /// Keys that nobody has any more since this pod made a copy. Redis's replication is asynchronous, so a
 /// former master loses its last writes; but behind a gate nobody copies the emptiness of its own master,
-/// who had lost what it had. (Where more goes wrong at once than is promised to heal, `init` may have had
+/// who had lost what it had, or another node's data in the place of the last of its own. (Where more goes wrong at once than is promised to heal, `init` may have had
 /// nobody to ask.)
-fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys) {
+fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys, mistaken: bool) {
     let Some(from) = from.filter(|_| lost != 0 && world.layout.gate != Gate::None) else {
         return;
     };
     let (p, q) = (&world.pods[pod], &world.pods[from]);
     let empty = q.disk.lost && q.node.as_ref().is_some_and(|node| node.keys == 0);
     let promised = world.heals && !world.judge.merge_planted && !world.judge.clone_planted;
-    if empty && p.cluster == q.cluster && promised {
+    if (empty || mistaken) && p.cluster == q.cluster && promised {
         let (name, of) = (world.pod_name(pod), world.pod_name(from));
-        let what =
-            format!("data: {name} has copied the emptiness of {of}, and nobody has its keys");
+        let had = if mistaken {
+            "the data"
+        } else {
+            "the emptiness"
+        };
+        let what = format!("data: {name} has copied {had} of {of}, and nobody has its keys");
         world.judge.fail(what);
     }
 }
