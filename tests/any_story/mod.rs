@@ -362,22 +362,26 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
         prop::collection::btree_map((0..NODES).prop_map(id), 0u32..8, 0..4),
         prop::option::of(Just("r1".to_owned())),
         prop::option::of(Just(5000u64)),
+        prop::collection::btree_set((0..NODES).prop_map(id), 0..2),
     );
-    let note = note.prop_map(|(member, cluster, pods, gate_run_id, node_timeout_ms)| {
-        Volume::Says(VolumeNote {
-            member,
-            cluster: if member {
-                cluster.to_owned()
-            } else {
-                String::new()
-            },
-            pods,
-            foreign: BTreeMap::new(),
-            gate_run_id,
-            node_timeout_ms,
-            paused: None,
-        })
-    });
+    let note = note.prop_map(
+        |(member, cluster, pods, gate_run_id, node_timeout_ms, have_data)| {
+            Volume::Says(VolumeNote {
+                member,
+                cluster: if member {
+                    cluster.to_owned()
+                } else {
+                    String::new()
+                },
+                pods,
+                foreign: BTreeMap::new(),
+                gate_run_id,
+                node_timeout_ms,
+                paused: None,
+                have_data,
+            })
+        },
+    );
     prop_oneof![
         8 => Just(Volume::Blank),
         8 => note,

@@ -65,7 +65,7 @@ async fn a_replica_keeps_its_data_when_another_master_gets_its_masters_address()
 }
 
 /// A master has lost its data and not its nodes.conf, and nothing held its Redis back. Its replica has the
-/// data still when a person lets it take over.
+/// data still when a person lets it take over, whatever is written and restarted meanwhile.
 #[tokio::test]
 async fn a_replica_keeps_its_data_when_its_master_comes_up_without() -> Result<()> {
     let (bed, canary) = with_data("mistaken-empty").await?;
@@ -74,6 +74,19 @@ async fn a_replica_keeps_its_data_when_its_master_comes_up_without() -> Result<(
     emptied.redis.kill().await?;
     lose_data(&emptied)?;
     emptied.start_redis().await?;
+    says(&emptied, "copies-held", "may have its data").await?;
+    keeps(&replica, keys).await?;
+    // In a slot of this master's; what it says is on its volume then.
+    emptied.command::<()>(&["SET", "c", "new"]).await?;
+    wait::until(LONG, "it is noted who has the data", async || {
+        let note = fs::read_to_string(emptied.data_dir().join("redis-sidecar.json"))?;
+        ensure!(note.contains("have_data"), "{note}");
+        Ok(())
+    })
+    .await?;
+    emptied.agent.kill().await?;
+    emptied.redis.kill().await?;
+    emptied.start().await?;
     says(&emptied, "copies-held", "may have its data").await?;
     keeps(&replica, keys).await?;
     replica
