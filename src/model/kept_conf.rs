@@ -11,7 +11,7 @@ pub struct KeptConf {
     pub error: Option<String>,
     /// Whether a Redis holds nodes.conf.
     pub lock: ConfLock,
-    /// Whether anything but nodes.conf and the agent's own files is on the volume: Redis's data.
+    /// Whether there is anything on the volume that may be Redis's data.
     pub data: DataOnVolume,
 }
 
@@ -39,8 +39,8 @@ pub enum DataOnVolume {
     /// Not known.
     #[default]
     Unknown,
-    /// Nothing is there.
+    /// Nothing begins as Redis writes it.
     None,
-    /// Something is there.
+    /// Something does, or cannot be looked at.
     Some,
 }
