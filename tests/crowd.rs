@@ -192,6 +192,7 @@ impl Crowd {
             node_name: String::new(),
             zone: String::new(),
             owners: BTreeMap::new(),
+            last_ordinal: 0,
             forgets: BTreeMap::new(),
             blank: false,
             stopping: false,

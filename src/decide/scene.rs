@@ -256,8 +256,8 @@ impl<'a> Scene<'a> {
     }
 
     /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher
-    /// ordinal is absent that is expected, or that the own table or another pod's owners have: of a set that
-    /// was scaled in, until those are forgotten.
+    /// ordinal is absent that is expected, that the own table has, or that is another pod's slot owner or
+    /// the last one it knows: of a set that was scaled in, until those are forgotten.
     pub fn may_wait_for_us(&self, ordinal: Option<u32>) -> bool {
         let waits = |ordinal: u32| self.waits_for_us(ordinal);
         let nodes = || self.table().into_iter().flat_map(NodeTable::others);
@@ -265,10 +265,13 @@ impl<'a> Scene<'a> {
             Some(ordinal) => waits(ordinal),
             None => {
                 let mut known = nodes().filter_map(|node| self.ordinal_of(&node.id));
-                let claims = self.peers.values().map(|peer| &peer.claim.owners);
-                let mut owners = claims.flat_map(BTreeMap::values);
+                let mut claims = self.peers.values().map(|peer| peer.claim);
+                let told = claims.any(|claim| {
+                    let mut owners = claim.owners.values();
+                    owners.any(|ordinal| waits(*ordinal)) || waits(claim.last_ordinal)
+                });
                 let expected = self.policy.expected_peers().any(waits);
-                expected || known.any(waits) || owners.any(|ordinal| waits(*ordinal))
+                expected || known.any(waits) || told
             }
         }
     }

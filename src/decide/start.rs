@@ -118,7 +118,7 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
     if let Some((by, owner)) = named {
         // Under OrderedReady its replica is perhaps created only when this pod is ready; not if it is there.
-        let waited_for = scene.policy.expected_peers().any(unborn) && !replica_may_be_there(scene);
+        let waited_for = scene.may_wait_for_us(None) && !replica_may_be_there(scene);
         let what = what_is_gone(scene);
         let message = format!(
             "{what}, and {} says that this pod's former node {owner} owns slots; Redis is to be started when \

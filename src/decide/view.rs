@@ -6,7 +6,7 @@ use super::readiness::lag_bytes;
 use super::scene::Scene;
 use crate::model::decision::{NodeView, Role, View};
 use crate::model::identity::NodeId;
-use crate::model::node_table::NodeEntry;
+use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{NodesFile, OwnRedis, Stage};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,7 @@ pub fn view(scene: &Scene<'_>) -> View {
             node_id: id_on_volume(scene),
             role: loading_role(scene),
             owners: owners(scene),
+            last_ordinal: last_ordinal(scene),
             blank: super::start::bare(scene) || super::repair::data_is_gone(scene),
             held: super::start::held(scene),
             ..View::default()
@@ -52,18 +53,35 @@ pub fn view(scene: &Scene<'_>) -> View {
         stopping: handoff::stop_asked(scene).is_some(),
         nodes: nodes.collect(),
         owners: owners(scene),
+        last_ordinal: last_ordinal(scene),
         forgets: BTreeMap::new(),
         blank: false,
         held: None,
     }
 }
 
-/// Owners of slots whose pods are known, from the volume while Redis is away.
+/// From the volume while Redis is away.
+fn table<'a>(scene: &Scene<'a>) -> Option<&'a NodeTable> {
+    match (&scene.seen.file, scene.table()) {
+        (_, Some(table)) => Some(table),
+        (NodesFile::Read(conf), None) => Some(&conf.table),
+        _ => None,
+    }
+}
+
+fn last_ordinal(scene: &Scene<'_>) -> u32 {
+    let others = table(scene).into_iter().flat_map(NodeTable::others);
+    let known = others.filter_map(|node| scene.ordinal_of(&node.id));
+    known
+        .chain([scene.policy.me.ordinal])
+        .max()
+        .unwrap_or_default()
+}
+
+/// Owners of slots whose pods are known.
 fn owners(scene: &Scene<'_>) -> BTreeMap<NodeId, u32> {
-    let table = match (&scene.seen.file, scene.table()) {
-        (_, Some(table)) => table,
-        (NodesFile::Read(conf), None) => &conf.table,
-        _ => return BTreeMap::new(),
+    let Some(table) = table(scene) else {
+        return BTreeMap::new();
     };
     let ordinal = |node: &NodeEntry| match node.flags.myself() {
         true => Some(scene.policy.me.ordinal),

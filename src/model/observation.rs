@@ -255,6 +255,8 @@ pub struct PeerClaim {
     pub zone: String,
     /// The owners of slots, and whose they are, as its Redis has them, or its volume while that is away.
     pub owners: BTreeMap<NodeId, u32>,
+    /// The highest ordinal of a pod that it knows of; 0 from agents that do not say.
+    pub last_ordinal: u32,
     /// Nodes that it is about to have its Redis forget, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
     /// Its volume has neither nodes.conf nor note, or a nodes.conf and no data, and its Redis does not run.

@@ -107,6 +107,7 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             node_name: role.node_name,
             zone: role.zone,
             owners: role.owners,
+            last_ordinal: role.last_ordinal,
             forgets: role.forgets,
             blank: role.blank,
             stopping: role.stopping,

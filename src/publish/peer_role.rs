@@ -44,6 +44,9 @@ pub struct PeerRole {
     /// Owners of slots, with their ordinals.
     #[serde(default)]
     pub owners: BTreeMap<NodeId, u32>,
+    /// The highest ordinal that it knows of.
+    #[serde(default)]
+    pub last_ordinal: u32,
     /// Nodes that it is about to forget.
     #[serde(default)]
     pub forgets: BTreeMap<NodeId, u32>,
@@ -109,6 +112,7 @@ mod tests {
             node_name: status.node_name,
             zone: status.zone,
             owners: status.owners,
+            last_ordinal: status.last_ordinal,
             forgets: status.forgets,
             blank: status.blank,
             stopping: status.stopping,

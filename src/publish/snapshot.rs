@@ -29,6 +29,7 @@ pub fn status(config: &Config, seen: &Observation, decision: &Decision) -> Statu
         nodes: view.nodes.iter().map(node).collect(),
         peers_known: u32::try_from(found.count()).unwrap_or(u32::MAX),
         owners: view.owners.clone(),
+        last_ordinal: view.last_ordinal,
         forgets: view.forgets.clone(),
         blank: view.blank,
         held: view.held.clone(),

@@ -110,6 +110,8 @@ pub struct Status {
     pub peers_known: u32,
     /// For the peers: owners of slots, with their ordinals.
     pub owners: BTreeMap<NodeId, u32>,
+    /// For the peers: the highest ordinal that this node knows of.
+    pub last_ordinal: u32,
     /// For the peers: nodes about to be forgotten.
     pub forgets: BTreeMap<NodeId, u32>,
     /// For the peers: the volume is blank, or holds a nodes.conf and no data, and Redis does not run.
@@ -147,6 +149,7 @@ impl Status {
             nodes: Vec::new(),
             peers_known: 0,
             owners: BTreeMap::new(),
+            last_ordinal: 0,
             forgets: BTreeMap::new(),
             blank: false,
             held: Some(Reason::blocks(

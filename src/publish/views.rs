@@ -43,6 +43,7 @@ pub(super) struct RoleView<'a> {
     stopping: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     owners: &'a BTreeMap<NodeId, u32>,
+    last_ordinal: u32,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     forgets: &'a BTreeMap<NodeId, u32>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -83,6 +84,7 @@ impl<'a> From<&'a Status> for RoleView<'a> {
             shape: status.shape,
             stopping: status.stopping,
             owners: &status.owners,
+            last_ordinal: status.last_ordinal,
             forgets: &status.forgets,
             blank: status.blank,
         }

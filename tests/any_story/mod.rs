@@ -204,6 +204,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     node_name: String::new(),
                     zone: String::new(),
                     owners: BTreeMap::new(),
+                    last_ordinal: 0,
                     forgets: BTreeMap::new(),
                     blank: false,
                     stopping,

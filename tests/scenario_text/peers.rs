@@ -81,6 +81,7 @@ impl World {
                 node_name: String::new(),
                 zone: String::new(),
                 owners: BTreeMap::new(),
+                last_ordinal: 0,
                 forgets: BTreeMap::new(),
                 blank: false,
                 stopping: false,
@@ -143,6 +144,7 @@ impl World {
                 let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
                 claim.forgets.insert(node_id(id), number(ordinal)?);
             }
+            ("last", ordinal) => claim.last_ordinal = number(ordinal)?,
             ("version", text) => facts.version = version(text)?,
             ("run", run_id) => facts.run_id = run_id.to_owned(),
             ("epoch", epoch) => facts.epoch = number(epoch)?,

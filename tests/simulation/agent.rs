@@ -314,6 +314,7 @@ fn claim(agent: &Agent) -> PeerClaim {
         owners: decision
             .map(|decision| decision.view.owners.clone())
             .unwrap_or_default(),
+        last_ordinal: decision.map_or(0, |decision| decision.view.last_ordinal),
         forgets: decision
             .map(|decision| decision.view.forgets.clone())
             .unwrap_or_default(),
