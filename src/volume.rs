@@ -72,7 +72,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_is_written_is_read_back_and_garbage_is_unknown() {
@@ -93,7 +93,7 @@ mod tests {
             gate_run_id: Some("x".to_owned()),
             node_timeout_ms: Some(5000),
             paused: None,
-            have_data: BTreeSet::from(["5".repeat(40).parse().expect("an ID")]),
+            may_have_data: BTreeMap::from([("5".repeat(40).parse().expect("an ID"), true)]),
         };
         file.write(&note).expect("written");
         assert_eq!(file.read(), Volume::Says(note));

@@ -290,7 +290,7 @@ fn check(
                 );
                 let later = to.delay_s > from.delay_s;
                 let is_empty = |seen: &Observation| matches!(&seen.own, OwnRedis::Up(own) if own.server.keys == 0);
-                let was_empty = |seen: &Observation| matches!(&seen.volume, Volume::Says(note) if !note.have_data.is_empty());
+                let was_empty = |seen: &Observation| matches!(&seen.volume, Volume::Says(note) if !note.may_have_data.is_empty());
                 let empty = rounds.iter().any(|seen| is_empty(seen) || was_empty(seen));
                 prop_assert!(
                     !later || empty || somebody_was_here(policy, rounds),

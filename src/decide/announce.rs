@@ -25,7 +25,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let (server, config) = match &scene.seen.own {
         OwnRedis::Up(own) => (&own.server, &own.config),
-        OwnRedis::Loading(server, config) => (server, config),
+        OwnRedis::Loading(server, config, _) => (server, config),
         OwnRedis::Silent(_) => return,
     };
     if loading && !server.version.takes_config_while_loading() {

@@ -99,7 +99,7 @@ pub fn stop_asked<'a>(scene: &Scene<'a>) -> Option<&'a StopAsked> {
     let known = &scene.memory.handoff;
     let run_id = match &scene.seen.own {
         OwnRedis::Up(own) => own.server.run_id.as_str(),
-        OwnRedis::Loading(server, _) => server.run_id.as_str(),
+        OwnRedis::Loading(server, ..) => server.run_id.as_str(),
         OwnRedis::Silent(_) => "",
     };
     let asked = known.run_id.as_str();

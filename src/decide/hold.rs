@@ -30,7 +30,7 @@ use crate::model::observation::{
     CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, Stage, Volume,
 };
 use crate::model::reason::ReasonCode;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
     }
     // An agent before this one has held copies back, for whomever.
     let copies = up.and_then(|own| own.copies);
-    let held = copies.is_some_and(|copies| copies.delay_s == HELD_S);
+    let held = copies.is_some_and(|copies| copies.delay_s == HELD_S) && memory.copies.is_none();
     let here = SocketAddr::new(policy.pod_ip, policy.redis_port);
     let file = match &seen.file {
         NodesFile::Read(conf) => Some(conf),
@@ -79,21 +79,23 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
     let before = before.map(|node| (node.id, seen.now));
     memory.were_here.extend(before);
 
-    memory.came_up_empty.clear();
     let Some((own, me)) = up.and_then(|own| Some((own, own.table.myself()?))) else {
         return;
     };
     // Who keeps nothing on disk comes up like that after every restart, and nobody would have it otherwise.
-    let lost = own.server.keys == 0 && own.server.persistence.aof;
+    let lost = own.server.keys == 0 && own.server.expired_keys == 0 && own.server.persistence.aof;
     let young = Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
     let noted = |node: &NodeEntry| match &seen.volume {
-        Volume::Says(note) => note.have_data.contains(&node.id),
-        Volume::Blank | Volume::Unreadable(_) => false,
+        Volume::Says(note) => note.may_have_data.get(&node.id).copied(),
+        Volume::Blank | Volume::Unreadable(_) => None,
     };
     let followers = own.table.others().filter(|node| node.master == Some(me.id));
-    let may_have_data = followers.filter(|node| lost && young || noted(node));
-    let unheard = may_have_data.map(|node| (node.id, (!noted(node)).then_some(seen.now)));
-    memory.came_up_empty.extend(unheard);
+    let may_have_data = followers.filter(|node| lost && young || noted(node).is_some());
+    let unheard = may_have_data.map(|node| {
+        let has_said_so = noted(node) == Some(true);
+        (node.id, (!has_said_so).then_some(seen.now))
+    });
+    memory.came_up_empty = unheard.collect();
 }
 
 /// Holds whole copies back while they would be made by mistake, and lets them go again.
@@ -101,6 +103,14 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     // From its first moment on a Redis that is about to start would serve copies.
     if start::blank(scene) || scene.own.is_none() && !scene.memory.were_here.is_empty() {
         plan.hurry();
+    }
+    if let OwnRedis::Loading(server, _, Some(copies)) = &scene.seen.own
+        && server.version.takes_config_while_loading()
+        && !scene.memory.were_here.is_empty()
+    {
+        // Nobody is served yet, so that nobody is too quick.
+        let ids: Vec<NodeId> = scene.memory.were_here.keys().copied().collect();
+        hold(plan, *copies, &was_here(scene, &ids));
     }
     let (Some(own), Some(me)) = (scene.own, scene.me) else {
         return;
@@ -117,30 +127,44 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if guard::foreign_in_table(scene).is_some() {
         return;
     }
-    let held = copies.delay_s == HELD_S;
-    let max_replicas = copies.max_replicas.map(|_| 0);
-    if let Some(why) = why.as_ref().filter(|_| !held) {
-        plan.memory_mut().copies = Some(copies);
-        let to = CopyConfig {
-            diskless: true,
-            delay_s: HELD_S,
-            max_replicas,
-        };
-        let action = Action::Copies { from: copies, to };
-        plan.act("hold copies".to_owned(), GAP, action, why);
-    }
-    if why.is_none() && held && !blank {
+    if let Some(why) = why {
+        hold(plan, copies, &why);
+    } else if copies.delay_s == HELD_S && !blank {
         let default = CopyConfig {
-            max_replicas,
+            max_replicas: copies.max_replicas.map(|_| 0),
             ..DEFAULT
         };
         let action = Action::Copies {
             from: copies,
             to: scene.memory.copies.unwrap_or(default),
         };
-        let evidence = "nobody would copy this node by mistake any more";
+        let evidence = "nobody is kept from copying this node any more";
         plan.act("release copies".to_owned(), GAP, action, evidence);
     }
+}
+
+fn hold(plan: &mut Plan, from: CopyConfig, why: &str) {
+    if from.delay_s == HELD_S {
+        return;
+    }
+    plan.memory_mut().copies = Some(from);
+    let to = CopyConfig {
+        diskless: true,
+        delay_s: HELD_S,
+        max_replicas: from.max_replicas.map(|_| 0),
+    };
+    let action = Action::Copies { from, to };
+    plan.act("hold copies".to_owned(), GAP, action, why);
+}
+
+fn names(scene: &Scene<'_>, ids: &[NodeId]) -> String {
+    let names: Vec<String> = ids.iter().map(|id| scene.name_of(id)).collect();
+    names.join(", ")
+}
+
+fn was_here(scene: &Scene<'_>, ids: &[NodeId]) -> String {
+    let names = names(scene, ids);
+    format!("this address was that of {names}: whose replica copies this node drops its data")
 }
 
 /// Why whole copies of this node that is not blank are to wait, which is said.
@@ -150,46 +174,39 @@ fn by_mistake(
     me: &NodeEntry,
     plan: &mut Plan,
 ) -> Option<String> {
-    let names = |ids: Vec<NodeId>| {
-        let names: Vec<String> = ids.iter().map(|id| scene.name_of(id)).collect();
-        (!names.is_empty()).then(|| names.join(", "))
-    };
-    let may_have_data = names(may_have_data(scene, own, me, plan));
-    let were_here = names(dialled_here(scene, own, plan));
-    if let Some(names) = &may_have_data {
+    let may_have_data = may_have_data(scene, own, me, plan);
+    let dialled = dialled_here(scene, own, plan);
+    let heirs = names(scene, &may_have_data);
+    if !may_have_data.is_empty() {
         let message = format!(
-            "whole copies of this node's data wait: it came up without any, and {names} may have its data. If \
-             so, a person must order CLUSTER FAILOVER TAKEOVER there"
+            "whole copies of this node's data are to wait: it came up without any, and {heirs} may have its \
+             data. If so, a person must order CLUSTER FAILOVER TAKEOVER there"
         );
         plan.warn(ReasonCode::CopiesHeld, message);
     }
-    if let Some(names) = &were_here {
+    if !dialled.is_empty() {
+        let names = names(scene, &dialled);
         let message = format!(
-            "whole copies of this node's data wait, those of its own replicas too: its address was that of \
-             {names}, whose replicas may dial it still and would drop their data"
+            "whole copies of this node's data are to wait, those of its own replicas too: its address was that \
+             of {names}, whose replicas may dial it still and would drop their data"
         );
         plan.warn(ReasonCode::CopiesHeld, message);
     }
-    let empty = may_have_data.map(|names| {
-        format!(
-            "this master came up without data, which {names} may have, and would drop for a copy"
-        )
-    });
-    empty.or_else(|| {
-        let names = were_here?;
-        Some(format!(
-            "this address was that of {names}: whose replica copies this node drops its data"
-        ))
-    })
+    match (may_have_data.is_empty(), dialled.is_empty()) {
+        (false, _) => Some(format!(
+            "this master came up without data, which {heirs} may have, and would drop for a copy"
+        )),
+        (true, false) => Some(was_here(scene, &dialled)),
+        (true, true) => None,
+    }
 }
 
-/// The replicas whose data must not be forgotten when this agent or its Redis is restarted.
-pub(super) fn wants_note(memory: &Memory) -> BTreeSet<NodeId> {
-    let have = memory
-        .came_up_empty
-        .iter()
-        .filter(|(_, unheard)| unheard.is_none());
-    have.map(|(id, _)| *id).collect()
+/// Who must not be forgotten when this agent or its Redis is restarted, and whether it has said that it has data.
+pub(super) fn wants_note(memory: &Memory) -> BTreeMap<NodeId, bool> {
+    let waited_for = memory.came_up_empty.iter();
+    waited_for
+        .map(|(id, unheard)| (*id, unheard.is_none()))
+        .collect()
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
@@ -246,15 +263,17 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         };
         let heard = scene.in_reach(node) && !scene.memory.unheard.contains_key(id);
         let elsewhere = heard && node.address.ip() != Some(scene.policy.pod_ip);
+        // Then somebody who has the data has been elected.
+        let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
         let followers = own.table.others().filter(|other| other.master == Some(*id));
         let followers: Vec<&NodeEntry> = followers.collect();
         if !followers.iter().any(|node| may_be_there(scene, node)) {
             *since = now;
-            return !followers.is_empty() && !elsewhere;
+            return !(followers.is_empty() || elsewhere || succeeded);
         }
         let ordered = scene.may_wait_for_us(scene.ordinal_of(id));
         let late = ordered && now - *since > patience(own);
-        let is_dialled = !elsewhere && !late;
+        let is_dialled = !(elsewhere || succeeded || late);
         dialled.extend(is_dialled.then_some(*id));
         is_dialled
     });

@@ -201,7 +201,7 @@ impl Memory {
         next.learn_met(seen);
         next.learn_versions();
         hold::learn(&mut next, policy, seen);
-        if let OwnRedis::Loading(server, _) = &seen.own {
+        if let OwnRedis::Loading(server, ..) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }
         if let OwnRedis::Up(own) = &seen.own {

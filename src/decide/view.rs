@@ -96,7 +96,7 @@ fn owners(scene: &Scene<'_>) -> BTreeMap<NodeId, u32> {
 /// While loading, INFO still tells the role of a node that has one.
 fn loading_role(scene: &Scene<'_>) -> Role {
     match &scene.seen.own {
-        OwnRedis::Loading(server, _) if server.replica.is_some() => Role::Replica,
+        OwnRedis::Loading(server, ..) if server.replica.is_some() => Role::Replica,
         OwnRedis::Loading(..) if scene.stage == Stage::Member => Role::Master,
         _ => Role::None,
     }

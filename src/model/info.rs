@@ -24,6 +24,8 @@ pub struct ServerFacts {
     pub cluster_enabled: bool,
     /// Keys in all databases.
     pub keys: u64,
+    /// Keys that have expired and were deleted since its start.
+    pub expired_keys: u64,
     /// Set on a replica only.
     pub replica: Option<ReplicaFacts>,
     /// This server's own replication offset, in bytes.
@@ -129,6 +131,7 @@ impl From<&Info> for ServerFacts {
             loading: info.yes("loading"),
             cluster_enabled: info.yes("cluster_enabled"),
             keys: info.keys(),
+            expired_keys: info.number("expired_keys").unwrap_or_default(),
             replica,
             offset: info.number("master_repl_offset").unwrap_or_default(),
             persistence: Persistence {

@@ -47,11 +47,12 @@ pub struct Observation {
 
 /// The own Redis, as far as it answers.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a round")]
 pub enum OwnRedis {
     /// No usable answer. Never evidence of anything but that.
     Silent(Silence),
     /// Reading its data from disk: only INFO and CONFIG answer.
-    Loading(ServerFacts, Option<ClusterConfig>),
+    Loading(ServerFacts, Option<ClusterConfig>, Option<CopyConfig>),
     /// In full service.
     Up(Box<OwnFacts>),
 }
@@ -320,9 +321,10 @@ pub struct VolumeNote {
     /// The pause that is on.
     #[serde(default)]
     pub paused: Option<Paused>,
-    /// Replicas that have the data without which this master came up, and would drop it for a copy.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub have_data: BTreeSet<NodeId>,
+    /// Replicas that may have the data without which this master came up, and would drop it for a copy; and
+    /// whether they have said that they have it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub may_have_data: BTreeMap<NodeId, bool>,
 }
 
 /// A pause as noted, by the wall clock: from when until when, in milliseconds since 1970.

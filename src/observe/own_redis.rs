@@ -48,7 +48,8 @@ pub fn understand(answers: &[Value]) -> Result<OwnRedis, Silence> {
     let server = server_facts(next())?;
     let config = cluster_config(next());
     if server.loading {
-        return Ok(OwnRedis::Loading(server, config));
+        let copies = answers.find_map(copy_config);
+        return Ok(OwnRedis::Loading(server, config, copies));
     }
     if !server.cluster_enabled {
         return Err(Silence::NoCluster);

@@ -325,7 +325,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
     prop_oneof![
         1 => Just(OwnRedis::Silent(Silence::TimedOut)),
         1 => Just(OwnRedis::Silent(Silence::Refused("Connection refused".to_owned()))),
-        1 => Just(OwnRedis::Loading(ServerFacts::default(), None)),
+        1 => Just(OwnRedis::Loading(ServerFacts::default(), None, None)),
         40 => up,
     ]
     .boxed()
@@ -363,10 +363,10 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
         prop::collection::btree_map((0..NODES).prop_map(id), 0u32..8, 0..4),
         prop::option::of(Just("r1".to_owned())),
         prop::option::of(Just(5000u64)),
-        prop::collection::btree_set((0..NODES).prop_map(id), 0..2),
+        prop::collection::btree_map((0..NODES).prop_map(id), any::<bool>(), 0..2),
     );
     let note = note.prop_map(
-        |(member, cluster, pods, gate_run_id, node_timeout_ms, have_data)| {
+        |(member, cluster, pods, gate_run_id, node_timeout_ms, may_have_data)| {
             Volume::Says(VolumeNote {
                 member,
                 cluster: if member {
@@ -379,7 +379,7 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
                 gate_run_id,
                 node_timeout_ms,
                 paused: None,
-                have_data,
+                may_have_data,
             })
         },
     );

@@ -129,8 +129,10 @@ fn note_words(note: &VolumeNote) -> String {
             .map(|run_id| format!("gate={run_id}")),
     );
     words.extend(note.node_timeout_ms.map(|ms| format!("timeout={ms}")));
-    let have_data = note.have_data.iter();
-    words.extend(have_data.map(|id| format!("data={}", short_ids(&id.to_string()))));
+    words.extend(note.may_have_data.iter().map(|(id, said)| {
+        let word = if *said { "data" } else { "data?" };
+        format!("{word}={}", short_ids(&id.to_string()))
+    }));
     words.extend(note.paused.map(|paused| {
         let since_start = |ms: u64| i128::from(ms) - i128::from(WALL_MS);
         let (from, until) = (since_start(paused.from_ms), since_start(paused.until_ms));

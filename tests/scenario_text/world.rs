@@ -193,7 +193,7 @@ impl World {
             Answering::Loading => {
                 let mut server = self.facts.server.clone();
                 server.loading = true;
-                OwnRedis::Loading(server, self.facts.config.clone())
+                OwnRedis::Loading(server, self.facts.config.clone(), self.facts.copies)
             }
             Answering::Up => {
                 let mut facts = self.facts.clone();

@@ -52,7 +52,7 @@ async fn check(status: Status, path: &str, code: u16, expected: Expect) {
 #[tokio::test]
 async fn role_of_a_master() {
     check(master(), "/role", 200, expect![[r#"
-        {"role":"master","pod":"redis-app-0","ordinal":0,"node_id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","address":"10.0.0.1:6379","slots":[[0,5460],[6000,6000]],"replica_of":null,"link":null,"lag_bytes":null,"epoch":1,"ready":true,"reasons":[{"code":"peers-unreachable","message":"redis-app-4 does not answer"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"member","shape":"3x1"}
+        {"role":"master","pod":"redis-app-0","ordinal":0,"node_id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","address":"10.0.0.1:6379","slots":[[0,5460],[6000,6000]],"replica_of":null,"link":null,"lag_bytes":null,"epoch":1,"ready":true,"reasons":[{"code":"peers-unreachable","message":"redis-app-4 does not answer"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"member","shape":"3x1","last_ordinal":0}
     "#]]).await;
     check(
         master(),
@@ -68,7 +68,7 @@ async fn role_of_a_master() {
 #[tokio::test]
 async fn role_of_a_replica_on_ipv6() {
     check(replica(), "/role", 200, expect![[r#"
-        {"role":"replica","pod":"redis-app-3","ordinal":3,"node_id":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","address":"[fd00::3]:6379","slots":[],"replica_of":"redis-app-0","link":"down","lag_bytes":12,"epoch":1,"ready":false,"reasons":[{"code":"replica-link-down","message":"the link to redis-app-0 is down"},{"code":"too-few-masters","message":"2 masters cannot elect a third"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"member","shape":"3x1"}
+        {"role":"replica","pod":"redis-app-3","ordinal":3,"node_id":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","address":"[fd00::3]:6379","slots":[],"replica_of":"redis-app-0","link":"down","lag_bytes":12,"epoch":1,"ready":false,"reasons":[{"code":"replica-link-down","message":"the link to redis-app-0 is down"},{"code":"too-few-masters","message":"2 masters cannot elect a third"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"member","shape":"3x1","last_ordinal":0}
     "#]]).await;
 }
 
@@ -101,7 +101,7 @@ async fn the_history_tells_what_and_when_and_nothing_else() {
 async fn role_before_the_first_round() {
     let starting = Status::starting(&config("redis-app-0", "10.0.0.1"));
     check(starting, "/role", 200, expect![[r#"
-        {"role":"none","pod":"redis-app-0","ordinal":0,"node_id":null,"address":"10.0.0.1:6379","slots":[],"replica_of":null,"link":null,"lag_bytes":null,"epoch":null,"ready":false,"reasons":[{"code":"starting","message":"the agent has just started and has not yet looked at Redis"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"unknown","shape":"3x1"}
+        {"role":"none","pod":"redis-app-0","ordinal":0,"node_id":null,"address":"10.0.0.1:6379","slots":[],"replica_of":null,"link":null,"lag_bytes":null,"epoch":null,"ready":false,"reasons":[{"code":"starting","message":"the agent has just started and has not yet looked at Redis"}],"cluster":"default/redis-app","node_name":"worker-1","zone":"a","version":"0.1.0","stage":"unknown","shape":"3x1","last_ordinal":0}
     "#]]).await;
 }
 

@@ -69,6 +69,7 @@ impl World {
         };
         match name {
             "keys" => facts.server.keys = number(value)?,
+            "expired" => facts.server.expired_keys = number(value)?,
             "uptime" => facts.server.uptime_s = number(value)?,
             "run" => facts.server.run_id = value.to_owned(),
             "sent" => facts.server.offset = number(value)?,
