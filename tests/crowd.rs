@@ -197,6 +197,7 @@ impl Crowd {
             blank: false,
             stopping: false,
             doubled: false,
+            holds_copies: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }

@@ -112,6 +112,15 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if scene.stage == Stage::Member {
         wonder_who_knows_nobody(scene, plan, table);
     }
+    // A master that is there may hold its copies back (S5).
+    let linked = scene.own.is_none_or(|own| {
+        let replica = own.server.replica.as_ref();
+        replica.is_none_or(|replica| replica.link_up || replica.syncing)
+    });
+    let master = scene.me.and_then(|me| table.get(&me.master?));
+    if let Some(socket) = master.filter(|_| !linked).and_then(NodeEntry::socket) {
+        plan.ask(socket, ELSEWHERE);
+    }
     // Who was taken for another cluster's may have been misnamed, and be a pod of this one again.
     let memory = scene.memory;
     let strangers = table.others().filter(|node| {

@@ -76,8 +76,7 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
     let tables = confs.map(|conf| &conf.table).chain(own_table);
     let others = tables.flat_map(NodeTable::others);
     let before = others.filter(|node| node.socket() == Some(here) || held && node.flags.noaddr());
-    let before = before.map(|node| (node.id, seen.now));
-    memory.were_here.extend(before);
+    memory.were_here.extend(before.map(|node| node.id));
 
     let Some((own, me)) = up.and_then(|own| Some((own, own.table.myself()?))) else {
         return;
@@ -109,7 +108,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         && !scene.memory.were_here.is_empty()
     {
         // Nobody is served yet, so that nobody is too quick.
-        let ids: Vec<NodeId> = scene.memory.were_here.keys().copied().collect();
+        let ids: Vec<NodeId> = scene.memory.were_here.iter().copied().collect();
         hold(plan, *copies, &was_here(scene, &ids));
     }
     let (Some(own), Some(me)) = (scene.own, scene.me) else {
@@ -255,9 +254,9 @@ fn may_have_data(
 /// The nodes that had this pod's address and whose replicas may dial it: somebody follows them who is there, or
 /// not just still to be created, and they are not connected at another one.
 fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeId> {
-    let (now, mut were_here) = (scene.seen.now, scene.memory.were_here.clone());
+    let mut were_here = scene.memory.were_here.clone();
     let mut dialled = Vec::new();
-    were_here.retain(|id, since| {
+    were_here.retain(|id| {
         let Some(node) = own.table.get(id) else {
             return false;
         };
@@ -267,15 +266,13 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
         let followers = own.table.others().filter(|other| other.master == Some(*id));
         let followers: Vec<&NodeEntry> = followers.collect();
-        if !followers.iter().any(|node| may_be_there(scene, node)) {
-            *since = now;
-            return !(followers.is_empty() || elsewhere || succeeded);
+        if followers.is_empty() || elsewhere || succeeded {
+            return false;
         }
-        let ordered = scene.may_wait_for_us(scene.ordinal_of(id));
-        let late = ordered && now - *since > patience(own);
-        let is_dialled = !(elsewhere || succeeded || late);
-        dialled.extend(is_dialled.then_some(*id));
-        is_dialled
+        if followers.iter().any(|node| may_be_there(scene, node)) {
+            dialled.push(*id);
+        }
+        true
     });
     plan.memory_mut().were_here = were_here;
     dialled

@@ -100,9 +100,8 @@ pub struct Memory {
     pub last_meet: Option<Moment>,
     /// What was configured before copies were held back.
     pub copies: Option<CopyConfig>,
-    /// Nodes that had this pod's address when the own Redis came up, and since when it has been up; for as
-    /// long as their replicas may dial it.
-    pub were_here: BTreeMap<NodeId, Moment>,
+    /// Nodes that had this pod's address when the own Redis came up, for as long as their replicas may dial it.
+    pub were_here: BTreeSet<NodeId>,
     /// Replicas of this master, which has come up without data, that may have it, and since when that has
     /// not been heard; `None` for those that have said so.
     pub came_up_empty: BTreeMap<NodeId, Option<Moment>>,

@@ -2,11 +2,11 @@
 //! this node; the start gate alone is about the whole cluster, once per start of Redis.
 
 use super::plan::Plan;
-use super::scene::Scene;
+use super::scene::{Scene, answered_id};
 use crate::model::identity::NodeId;
 use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
-use crate::model::observation::{OwnFacts, OwnRedis, Silence, Stage};
+use crate::model::observation::{OwnFacts, OwnRedis, PeerAgent, Silence, Stage};
 use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use std::fmt::Write as _;
@@ -166,7 +166,11 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
                 scene.name_of(&above)
             );
         }
-        let blames = whom_a_link_waits_for(scene, &own.table, master, above.as_ref());
+        let blames = match master.is_some_and(|id| holds_copies(scene, id)) {
+            // It lets this node copy its data when others have been elected, or are back.
+            true => vec![None],
+            false => whom_a_link_waits_for(scene, &own.table, master, above.as_ref()),
+        };
         plan.block_on(ReasonCode::ReplicaLinkDown, message, &blames);
     }
     let lag = lag_bytes(own, master, replica);
@@ -175,6 +179,15 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
         let message = format!("{lag} bytes behind {name}, and MAX_LAG_BYTES is {allowed}");
         plan.block(ReasonCode::ReplicaLag, message);
     }
+}
+
+/// Whether this node's agent said, when it was last asked, that whole copies of its data wait (S5).
+fn holds_copies(scene: &Scene<'_>, id: &NodeId) -> bool {
+    let mut known = scene.memory.verified.values();
+    known.any(|(_, answer)| {
+        let holds = matches!(&answer.agent, PeerAgent::Says(claim) if claim.holds_copies);
+        holds && answered_id(answer) == Some(*id)
+    })
 }
 
 /// Who can end it that the link is down: the master, when it is there and owns slots. Else, under OrderedReady,

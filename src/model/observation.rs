@@ -266,6 +266,8 @@ pub struct PeerClaim {
     pub stopping: bool,
     /// It says that two nodes answer with one node ID (S10).
     pub doubled: bool,
+    /// It says that whole copies of its data wait (S5).
+    pub holds_copies: bool,
 }
 
 /// How far a pod has come into a cluster.

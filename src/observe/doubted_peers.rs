@@ -112,6 +112,7 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             blank: role.blank,
             stopping: role.stopping,
             doubled: says(&role.codes, ReasonCode::DuplicateNodeId),
+            holds_copies: says(&role.codes, ReasonCode::CopiesHeld),
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

@@ -209,6 +209,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     blank: false,
                     stopping,
                     doubled,
+                    holds_copies: false,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {

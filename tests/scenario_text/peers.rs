@@ -86,6 +86,7 @@ impl World {
                 blank: false,
                 stopping: false,
                 doubled: false,
+                holds_copies: false,
             },
             redis: None,
             agent: None,
@@ -117,6 +118,7 @@ impl World {
             }
             ("stopping", "") => claim.stopping = true,
             ("doubled", "") => claim.doubled = true,
+            ("holds-copies", "") => claim.holds_copies = true,
             ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
             ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
             ("applied", bytes) => {

@@ -298,15 +298,17 @@ fn answer_of(world: &World, pod: usize, ip: IpAddr, at: Moment) -> (PeerAnswer, 
 fn claim(agent: &Agent) -> PeerClaim {
     let policy = &agent.policy;
     let decision = agent.decision.as_ref();
+    let says = |code: ReasonCode| {
+        let mut reasons = decision.iter().flat_map(|decision| &decision.reasons);
+        reasons.any(|reason| reason.code == code)
+    };
     PeerClaim {
         cluster: policy.cluster.clone(),
         pod: policy.me.to_string(),
         node_id: decision.and_then(|decision| decision.view.node_id),
         stopping: decision.is_some_and(|decision| decision.view.stopping),
-        doubled: decision.is_some_and(|decision| {
-            let mut reasons = decision.reasons.iter();
-            reasons.any(|reason| reason.code == ReasonCode::DuplicateNodeId)
-        }),
+        doubled: says(ReasonCode::DuplicateNodeId),
+        holds_copies: says(ReasonCode::CopiesHeld),
         stage: Some(decision.map(|decision| decision.stage).unwrap_or_default()),
         shape: Some(policy.shape.to_string()),
         node_name: String::new(),
