@@ -27,9 +27,10 @@ use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{
-    CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, Stage, Volume,
+    CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerFacts, Stage, Volume,
 };
 use crate::model::reason::ReasonCode;
+use crate::model::time::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,6 +49,9 @@ const DEFAULT: CopyConfig = CopyConfig {
 /// OrderedReady those may be created only when this pod or one of these is ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_NODE_TIMEOUTS: u32 = 3;
+
+/// Who has not been heard for so long is noted on the volume.
+const NOTED_AFTER: Duration = Duration::from_secs(5);
 
 /// How often replicas are asked whether they have data.
 const ASK_GAP: Duration = Duration::from_millis(900);
@@ -201,16 +205,19 @@ fn by_mistake(
 }
 
 /// Who must not be forgotten when this agent or its Redis is restarted, and whether it has said that it has data.
+/// Who has not is noted after a while: of a cluster that has just been made, all come up without data.
 pub(super) fn wants_note(memory: &Memory) -> BTreeMap<NodeId, bool> {
+    let long = |since: Moment| memory.round_at - since >= NOTED_AFTER;
     let waited_for = memory.came_up_empty.iter();
-    waited_for
+    let noted = waited_for.filter(|(_, unheard)| unheard.is_none_or(long));
+    noted
         .map(|(id, unheard)| (*id, unheard.is_none()))
         .collect()
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
-/// answered since. Who has not is not waited for for ever where another one waits for its copy meanwhile, and
-/// not while it is still to be created.
+/// answered since. Who is linked has what this master has. Who has not answered is not waited for for ever where
+/// another one waits for its copy meanwhile, and not while it is still to be created.
 fn may_have_data(
     scene: &Scene<'_>,
     own: &OwnFacts,
@@ -220,20 +227,28 @@ fn may_have_data(
     let mut known = scene.memory.came_up_empty.clone();
     let followers = own.table.others().filter(|node| node.master == Some(me.id));
     let followers: Vec<&NodeEntry> = followers.filter(|_| !me.slots.is_empty()).collect();
-    let keys = |id: &NodeId| scene.peer_with_id(id).map(|peer| peer.facts.keys);
-    let nothing_to_lose =
-        |node: &&NodeEntry| !known.contains_key(&node.id) || keys(&node.id) == Some(0);
-    let another_waits = followers.iter().any(nothing_to_lose);
+    let facts = |id: &NodeId| scene.peer_with_id(id).map(|peer| peer.facts);
+    let linked = |facts: &PeerFacts| facts.replica.as_ref().is_some_and(|link| link.link_up);
+    let empty = |facts: &PeerFacts| facts.keys == 0 && !linked(facts);
+    let waits = |node: &&NodeEntry| {
+        let answer = facts(&node.id);
+        answer.map_or(!known.contains_key(&node.id), empty)
+    };
+    let another_waits = followers.iter().any(waits);
     let mut may_have = Vec::new();
     known.retain(|id, unheard| {
         let Some(node) = followers.iter().find(|node| node.id == *id) else {
             return false;
         };
-        if keys(id).is_some() {
+        let answer = facts(id);
+        if answer.is_some_and(|facts| empty(facts) || linked(facts)) {
+            return false;
+        }
+        if answer.is_some() {
             *unheard = None;
         }
         let long = unheard.is_some_and(|since| scene.seen.now - since > patience(own));
-        if keys(id) == Some(0) || readiness::replaced(scene, node) || long && another_waits {
+        if readiness::replaced(scene, node) || long && another_waits {
             return false;
         }
         if may_be_there(scene, node) {
