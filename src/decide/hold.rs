@@ -45,8 +45,7 @@ const DEFAULT: CopyConfig = CopyConfig {
     max_replicas: Some(0),
 };
 
-/// For how long the own replicas that need a copy wait for the sake of others who may never come, as under
-/// OrderedReady those may be created only when this pod or one of these is ready.
+/// For how long a replica that needs a copy waits for the sake of another one that is not heard.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_NODE_TIMEOUTS: u32 = 3;
 
@@ -57,14 +56,13 @@ const NOTED_AFTER: Duration = Duration::from_secs(5);
 const ASK_GAP: Duration = Duration::from_millis(900);
 
 /// Whose address this pod has now, as nodes.conf and its newest copy have it before Redis finds out; and who
-/// may have this master's data if it came up without. To be called before it is noted that Redis has been
-/// restarted.
-pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
+/// may have this master's data if it came up without. `known` is the `run_id` of the Redis seen before.
+pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Observation) {
     let up = match &seen.own {
         OwnRedis::Up(own) => Some(&**own),
         OwnRedis::Silent(_) | OwnRedis::Loading(..) => None,
     };
-    if up.is_some_and(|own| own.server.run_id == memory.run_id) {
+    if up.is_some_and(|own| own.server.run_id == known) {
         return;
     }
     // An agent before this one has held copies back, for whomever.

@@ -199,7 +199,7 @@ impl Memory {
         start::learn(&mut next, policy, seen);
         next.learn_met(seen);
         next.learn_versions();
-        hold::learn(&mut next, policy, seen);
+        hold::learn(&mut next, &self.run_id, policy, seen);
         if let OwnRedis::Loading(server, ..) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }

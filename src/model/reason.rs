@@ -83,7 +83,7 @@ reason_codes! {
     PeersUnreachable = "peers-unreachable",
     /// The pod's former identity still owns slots; a blank node waits for the election.
     OldIdentityOwnsSlots = "old-identity-owns-slots",
-    /// Whole copies of this node's data wait: replicas of another node may dial this pod's address.
+    /// Whole copies of this node's data wait: who copied it might drop the last data of a shard (S5).
     CopiesHeld = "copies-held",
     /// The marker on the volume names another cluster.
     VolumeOfAnotherCluster = "volume-of-another-cluster",

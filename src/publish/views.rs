@@ -4,8 +4,9 @@
 //! here on purpose or not at all, and a test pins the text.
 //!
 //! `/role` carries fields for the peers alone: `stage` and `shape` while they form a cluster, `stopping`
-//! when one is to take over from another; `owners`, `forgets` and `blank` for lost volumes. The last
-//! four are left out while there is nothing to say. Other readers should not rely on them.
+//! when one is to take over from another, `owners`, `forgets` and `blank` for lost volumes; these four are
+//! left out while there is nothing to say. `last_ordinal` is for who does not know of pods beyond the first
+//! shape. Other readers should not rely on them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

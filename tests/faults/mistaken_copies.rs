@@ -9,10 +9,10 @@ use testbed::{Ending, Pod, Testbed, canary::Canary, wait};
 
 use crate::common::*;
 
-/// As in the manifests: whole copies begin after a second, and not at once.
-const DELAY: &str = "repl-diskless-sync-delay 1";
+/// Redis's own from 7.0 on: however slow the machine, the sidecar has looked by then.
+const DELAY: &str = "repl-diskless-sync-delay 5";
 /// In which a replica dials several times, and would have begun its copy.
-const DIALLED: Duration = Duration::from_secs(5);
+const DIALLED: Duration = Duration::from_secs(9);
 
 async fn with_data(name: &str) -> Result<(Testbed, Canary)> {
     let bed = bed(name).redis_line(DELAY).build().await?;
