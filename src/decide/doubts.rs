@@ -49,6 +49,8 @@ const FORGOTTEN: Duration = Duration::from_secs(2);
 
 /// This pod's name at another address may be its own second address, for ever.
 const ELSEWHERE: Duration = Duration::from_secs(5);
+/// How often a replica without its link asks its master.
+const MASTER: Duration = Duration::from_secs(1);
 
 /// Asks about expected pods while there is no cluster; later about pods whose address in DNS and
 /// healthy line in the own table do not agree, about all while the marker on the volume is another
@@ -119,7 +121,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     });
     let master = scene.me.and_then(|me| table.get(&me.master?));
     if let Some(socket) = master.filter(|_| !linked).and_then(NodeEntry::socket) {
-        plan.ask(socket, ELSEWHERE);
+        plan.ask(socket, MASTER);
     }
     // Who was taken for another cluster's may have been misnamed, and be a pod of this one again.
     let memory = scene.memory;

@@ -1,9 +1,9 @@
 //! Which part each ordinal plays in the first cluster, and which shard a newcomer joins.
 
-use super::scene::Scene;
+use super::scene::{Scene, answered_id};
 use crate::model::identity::{NodeId, Shape};
 use crate::model::node_table::{NodeEntry, NodeTable};
-use crate::model::observation::PeerRedis;
+use crate::model::observation::{PeerAgent, PeerClaim, PeerRedis};
 use crate::model::slots::SlotSet;
 use std::collections::BTreeMap;
 
@@ -36,18 +36,19 @@ pub fn shard_slots(shard: u32, shape: &Shape) -> SlotSet {
     SlotSet::planned(index, shape.masters)
 }
 
-/// The master that this blank pod should replicate: the one with the fewest live replicas; among
-/// equals the one whose shard the plan gives to this ordinal, then one on another node, then one
-/// in another zone, then the lowest slot.
+/// The master that this blank pod should replicate: the one with the fewest live replicas; among equals one on
+/// another machine, then one in another zone, so that not both are lost with it; then the one whose shard the plan
+/// gives to this ordinal, then the lowest slot. Where a master runs is known when it has been asked.
 pub fn neediest_master<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'t NodeEntry> {
-    let own_shard = u16::try_from(scene.policy.me.ordinal % u32::from(scene.policy.shape.masters))
-        .ok()
-        .and_then(|index| SlotSet::planned(index, scene.policy.shape.masters).first());
-    let elsewhere = |master: &NodeEntry,
-                     place: fn(&crate::model::observation::PeerClaim) -> &str,
-                     mine: &str| {
-        let claim = scene.peer_with_id(&master.id).map(|peer| peer.claim);
-        claim.is_some_and(|claim| !mine.is_empty() && place(claim) == mine)
+    let shape = &scene.policy.shape;
+    let own_slots = shard_slots(shard(scene.policy.me.ordinal, shape), shape);
+    let own_slot = own_slots.first();
+    let is_beside = |master: &NodeEntry, place: fn(&PeerClaim) -> &str, mine: &str| {
+        let mut known = scene.memory.verified.values();
+        let known = known.find(|(_, answer)| answered_id(answer) == Some(master.id));
+        known.is_some_and(|(_, answer)| {
+            matches!(&answer.agent, PeerAgent::Says(claim) if !mine.is_empty() && place(claim) == mine)
+        })
     };
     table
         .slot_owners()
@@ -55,9 +56,9 @@ pub fn neediest_master<'t>(scene: &Scene<'_>, table: &'t NodeTable) -> Option<&'
         .min_by_key(|master| {
             (
                 live_replicas(scene, table, &master.id),
-                !own_shard.is_some_and(|slot| master.slots.contains(slot)),
-                elsewhere(master, |claim| &claim.node_name, &scene.policy.node_name),
-                elsewhere(master, |claim| &claim.zone, &scene.policy.zone),
+                is_beside(master, |claim| &claim.node_name, &scene.policy.node_name),
+                is_beside(master, |claim| &claim.zone, &scene.policy.zone),
+                !own_slot.is_some_and(|slot| master.slots.contains(slot)),
                 master.slots.first(),
             )
         })

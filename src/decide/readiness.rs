@@ -2,14 +2,20 @@
 //! this node; the start gate alone is about the whole cluster, once per start of Redis.
 
 use super::plan::Plan;
-use super::scene::{Scene, answered_id};
+use super::scene::Scene;
 use crate::model::identity::NodeId;
 use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
-use crate::model::observation::{OwnFacts, OwnRedis, PeerAgent, Silence, Stage};
+use crate::model::observation::{
+    OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerRedis, Silence, Stage,
+};
 use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use std::fmt::Write as _;
+use std::time::Duration;
+
+/// How long a master's word counts that it holds whole copies back; without its link a replica asks it more often.
+const HOLDS: Duration = Duration::from_secs(3);
 
 /// Adds the findings that no earlier rule has made.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
@@ -166,8 +172,7 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
                 scene.name_of(&above)
             );
         }
-        let blames = match master.is_some_and(|id| holds_copies(scene, id)) {
-            // It lets this node copy its data when others have been elected, or are back.
+        let blames = match master.is_some_and(|id| holds_copies(scene, own, id)) {
             true => vec![None],
             false => whom_a_link_waits_for(scene, &own.table, master, above.as_ref()),
         };
@@ -181,12 +186,17 @@ fn part(scene: &Scene<'_>, own: &OwnFacts, me: &NodeEntry, plan: &mut Plan) {
     }
 }
 
-/// Whether this node's agent said, when it was last asked, that whole copies of its data wait (S5).
-fn holds_copies(scene: &Scene<'_>, id: &NodeId) -> bool {
+/// Whether the master's agent says that whole copies of its data wait (S5), until others are back or elected. Not
+/// where this node has the data that its master has lost: a person ends that.
+fn holds_copies(scene: &Scene<'_>, own: &OwnFacts, master: &NodeId) -> bool {
+    let lately = |answer: &PeerAnswer| scene.seen.now - answer.at <= HOLDS;
     let mut known = scene.memory.verified.values();
-    known.any(|(_, answer)| {
-        let holds = matches!(&answer.agent, PeerAgent::Says(claim) if claim.holds_copies);
-        holds && answered_id(answer) == Some(*id)
+    known.any(|(_, answer)| match (&answer.redis, &answer.agent) {
+        (PeerRedis::Up(facts), PeerAgent::Says(claim)) => {
+            let heir = facts.keys == 0 && own.server.keys > 0;
+            facts.id == *master && claim.holds_copies && lately(answer) && !heir
+        }
+        _ => false,
     })
 }
 

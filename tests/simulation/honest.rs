@@ -127,12 +127,17 @@ fn unsaid(world: &World, pods: &[usize], lacks: String) -> Option<String> {
 /// For so long an agent may not have seen that its link has gone.
 const SEEN_WITHIN_MS: i64 = 3000;
 
-/// Whether the master of this pod's node holds whole copies back.
-fn is_held(world: &World, pod: usize) -> bool {
-    let node = world.pods[pod].node.as_ref();
-    let master = node.and_then(|node| node.me().master);
+/// Whether the master of this pod's node holds whole copies back, which others end. (Where this one has the data
+/// that its master has lost, a person does.)
+fn waits_for_a_copy(world: &World, pod: usize) -> bool {
+    let Some(node) = &world.pods[pod].node else {
+        return false;
+    };
     let mut nodes = world.pods.iter().filter_map(|pod| pod.node.as_ref());
-    nodes.any(|node| Some(node.id) == master && node.holds_copies())
+    nodes.any(|master| {
+        let heir = master.keys == 0 && node.keys != 0;
+        Some(master.id) == node.me().master && master.holds_copies() && !heir
+    })
 }
 
 /// Whatever DNS lacks: a replica whose master is there and owns slots is not ready without its link to it.
@@ -159,10 +164,9 @@ pub(crate) fn invariant_ready_with_a_link(world: &mut World, pod: usize) {
             knows && owns && world.reaches(pod, at)
         })
     });
-    // Who is to be created waits for it, and it for an election, as its master lets nobody copy it (S5).
-    let waited_for = world.in_order == Some(p.cluster) && is_held(world, pod);
+    let excused = waits_for_a_copy(world, pod);
     let ready = decision(p).is_some_and(|decision| decision.ready);
-    if !(lacks && ready) || waited_for || world.judge.clone_planted || world.judge.merge_planted {
+    if !(lacks && ready) || excused || world.judge.clone_planted || world.judge.merge_planted {
         world.judge.unlinked.remove(&pod);
         return;
     }
