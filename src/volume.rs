@@ -72,6 +72,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::observation::CopyConfig;
     use std::collections::BTreeMap;
 
     #[test]
@@ -94,6 +95,11 @@ mod tests {
             node_timeout_ms: Some(5000),
             paused: None,
             may_have_data: BTreeMap::from([("5".repeat(40).parse().expect("an ID"), true)]),
+            copies: Some(CopyConfig {
+                diskless: false,
+                delay_s: 1,
+                max_replicas: None,
+            }),
         };
         file.write(&note).expect("written");
         assert_eq!(file.read(), Volume::Says(note));

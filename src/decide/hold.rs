@@ -36,8 +36,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_millis(500);
-/// A day less a second: nobody configures this, so it is told from what a person wants.
-pub const HELD_S: u64 = 86_399;
+/// Thirty days less a second: a person has time, and nobody configures this, so it is told from what one wants.
+pub const HELD_S: u64 = 2_591_999;
 /// Where what was configured is not known any more: Redis's default.
 const DEFAULT: CopyConfig = CopyConfig {
     diskless: true,
@@ -79,12 +79,18 @@ pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Ob
     let others = tables.flat_map(NodeTable::others);
     let before = others.filter(|node| node.socket() == Some(here) || held && node.flags.noaddr());
     memory.were_here.extend(before.map(|node| node.id));
+    if held && let Volume::Says(note) = &seen.volume {
+        memory.copies = note.copies;
+    }
 
     let Some((own, me)) = up.and_then(|own| Some((own, own.table.myself()?))) else {
         return;
     };
-    // Who keeps nothing on disk comes up like that after every restart, and nobody would have it otherwise.
-    let lost = own.server.keys == 0 && own.server.expired_keys == 0 && own.server.persistence.aof;
+    // What is left of data that were deleted is in the file, and who writes none comes up without after every
+    // restart.
+    let file = own.server.persistence;
+    let no_data = own.server.keys == 0 && own.server.expired_keys == 0;
+    let lost = no_data && file.aof && !file.aof_history;
     let young = Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
     let noted = |node: &NodeEntry| match &seen.volume {
         Volume::Says(note) => note.may_have_data.get(&node.id).copied(),
@@ -118,6 +124,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     };
     let Some(copies) = own.copies else { return };
     let may_join = matches!(scene.stage, Stage::Virgin | Stage::Forming);
+    // A former member that has lost its nodes.conf and its data, and not its note, is as empty.
+    let may_join = may_join || !own.table.others().any(|node| node.master == Some(me.id));
     let blank = may_join && me.slots.is_empty() && !me.flags.replica() && own.server.keys == 0;
     let why = match blank && member_about(scene) {
         true => Some(
@@ -130,7 +138,9 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
     if let Some(why) = why {
         hold(plan, copies, &why);
-    } else if copies.delay_s == HELD_S && !blank {
+    } else if copies.delay_s != HELD_S {
+        plan.memory_mut().copies = None;
+    } else if !blank {
         let default = CopyConfig {
             max_replicas: copies.max_replicas.map(|_| 0),
             ..DEFAULT
@@ -144,16 +154,38 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
 }
 
-fn hold(plan: &mut Plan, from: CopyConfig, why: &str) {
-    if from.delay_s == HELD_S {
-        return;
-    }
-    plan.memory_mut().copies = Some(from);
-    let to = CopyConfig {
+/// Whether no whole copy begins under this configuration.
+pub fn is_held(copies: CopyConfig) -> bool {
+    copies == held(copies)
+}
+
+fn held(from: CopyConfig) -> CopyConfig {
+    CopyConfig {
         diskless: true,
         delay_s: HELD_S,
         max_replicas: from.max_replicas.map(|_| 0),
-    };
+    }
+}
+
+fn hold(plan: &mut Plan, from: CopyConfig, why: &str) {
+    if is_held(from) {
+        return;
+    }
+    let to = held(from);
+    let copies = &mut plan.memory_mut().copies;
+    // What is as this agent has left it is not what a person has changed meanwhile.
+    let before = copies.unwrap_or(from);
+    *copies = Some(CopyConfig {
+        diskless: before.diskless && from.diskless,
+        delay_s: match from.delay_s {
+            HELD_S => before.delay_s,
+            delay_s => delay_s,
+        },
+        max_replicas: match from.max_replicas {
+            Some(0) => before.max_replicas,
+            max_replicas => max_replicas,
+        },
+    });
     let action = Action::Copies { from, to };
     plan.act("hold copies".to_owned(), GAP, action, why);
 }
@@ -213,6 +245,12 @@ pub(super) fn wants_note(memory: &Memory) -> BTreeMap<NodeId, bool> {
         .collect()
 }
 
+/// What was configured must not be forgotten when this agent is restarted while a person is waited for.
+pub(super) fn wants_note_of_copies(memory: &Memory) -> Option<CopyConfig> {
+    let waits = !(memory.were_here.is_empty() && wants_note(memory).is_empty());
+    memory.copies.filter(|_| waits)
+}
+
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
 /// answered since. Who is linked has what this master has. Who has not answered is not waited for for ever where
 /// another one waits for its copy meanwhile, and not while it is still to be created.
@@ -226,7 +264,12 @@ fn may_have_data(
     let followers = own.table.others().filter(|node| node.master == Some(me.id));
     let followers: Vec<&NodeEntry> = followers.filter(|_| !me.slots.is_empty()).collect();
     let facts = |id: &NodeId| scene.peer_with_id(id).map(|peer| peer.facts);
-    let linked = |facts: &PeerFacts| facts.replica.as_ref().is_some_and(|link| link.link_up);
+    let here = scene.policy.pod_ip.to_string();
+    // Who has not noticed yet that its master is gone has a link to where that was.
+    let linked = |facts: &PeerFacts| {
+        let link = facts.replica.as_ref();
+        link.is_some_and(|link| link.link_up && link.master_host == here)
+    };
     let empty = |facts: &PeerFacts| facts.keys == 0 && !linked(facts);
     let waits = |node: &&NodeEntry| {
         let answer = facts(&node.id);
@@ -269,6 +312,8 @@ fn may_have_data(
 fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeId> {
     let mut were_here = scene.memory.were_here.clone();
     let mut dialled = Vec::new();
+    let mut owners = own.table.slot_owners().filter(|node| !node.flags.myself());
+    let told = owners.all(|node| !scene.memory.unheard.contains_key(&node.id));
     were_here.retain(|id| {
         let Some(node) = own.table.get(id) else {
             return false;
@@ -279,8 +324,12 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
         let followers = own.table.others().filter(|other| other.master == Some(*id));
         let followers: Vec<&NodeEntry> = followers.collect();
-        if followers.is_empty() || elsewhere || succeeded {
+        if elsewhere {
             return false;
+        }
+        if followers.is_empty() || succeeded {
+            // As a table from before has it, until others have told better.
+            return !told;
         }
         if followers.iter().any(|node| may_be_there(scene, node)) {
             dialled.push(*id);

@@ -56,13 +56,14 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         node_timeout_ms: hasten::wants_note(scene),
         paused,
         may_have_data: hold::wants_note(plan.memory()),
+        copies: hold::wants_note_of_copies(plan.memory()),
     };
     if wanted != present {
         // Each content has its own limit: the note that hastening needs must not wait for the
         // limit of the one before.
         let key = format!(
-            "remember {member} {:?} {:?} {:?}",
-            wanted.gate_run_id, wanted.node_timeout_ms, wanted.paused
+            "remember {member} {:?} {:?} {:?} {:?}",
+            wanted.gate_run_id, wanted.node_timeout_ms, wanted.paused, wanted.may_have_data
         );
         plan.act(
             key,

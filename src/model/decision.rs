@@ -301,7 +301,7 @@ impl fmt::Display for Action {
             Action::Copies { from, to } => write!(
                 f,
                 "begin whole copies after {} s, not {} s",
-                to.delay_s,
+                if to.diskless { to.delay_s } else { 0 },
                 if from.diskless { from.delay_s } else { 0 }
             ),
             Action::Forget { id, pod } => write!(f, "forget {id}, once {pod}"),

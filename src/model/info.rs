@@ -43,6 +43,9 @@ pub struct Persistence {
     pub aof_written: bool,
     /// Nothing waits to be written to it, and no fsync is pending.
     pub aof_flushed: bool,
+    /// Commands are in it, of this process or of those before: its data were not lost. After a rewrite that is
+    /// not known from 7.0 on (`aof_base_size` is then all; measured in `tests/faults/lost_volumes.rs`).
+    pub aof_history: bool,
     /// Changes since the last snapshot; no more than can be told.
     pub unsaved: u32,
 }
@@ -120,11 +123,17 @@ impl From<&Info> for ServerFacts {
             applied_offset: info.number("slave_repl_offset").unwrap_or_default(),
         });
         let version = |key| info.get(key).map(parse_version);
+        let version = Version {
+            redis: version("redis_version").unwrap_or_default(),
+            valkey: version("valkey_version"),
+        };
+        // Before 7.0 the base is what there was at the start.
+        let base = match version.has_slot_ranges() {
+            true => info.number("aof_base_size").unwrap_or_default(),
+            false => 0,
+        };
         ServerFacts {
-            version: Version {
-                redis: version("redis_version").unwrap_or_default(),
-                valkey: version("valkey_version"),
-            },
+            version,
             run_id: info.get("run_id").unwrap_or_default().to_owned(),
             uptime_s: info.number("uptime_in_seconds").unwrap_or_default(),
             // `async_loading` serves reads meanwhile, so it is not loading in this sense.
@@ -139,6 +148,7 @@ impl From<&Info> for ServerFacts {
                 aof_written: info.get("aof_last_write_status") == Some("ok"),
                 aof_flushed: info.number("aof_pending_bio_fsync") == Some(0)
                     && info.number("aof_buffer_length") == Some(0),
+                aof_history: info.number("aof_current_size") > Some(base),
                 unsaved: info
                     .number("rdb_changes_since_last_save")
                     .map_or(0, |changes| u32::try_from(changes).unwrap_or(u32::MAX)),

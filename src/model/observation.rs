@@ -141,7 +141,7 @@ pub struct ClusterConfig {
 }
 
 /// When the own Redis, as a master, begins to send a whole copy to a replica.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyConfig {
     /// `repl-diskless-sync`: without it there is no delay.
     pub diskless: bool,
@@ -327,6 +327,9 @@ pub struct VolumeNote {
     /// whether they have said that they have it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub may_have_data: BTreeMap<NodeId, bool>,
+    /// What was configured before whole copies were held back, kept meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<CopyConfig>,
 }
 
 /// A pause as noted, by the wall clock: from when until when, in milliseconds since 1970.

@@ -381,6 +381,7 @@ fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
                 node_timeout_ms,
                 paused: None,
                 may_have_data,
+                copies: None,
             })
         },
     );

@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use testbed::{Builder, Pod, Role, Snapshot, Testbed, canary::Canary, wait};
+use testbed::{
+    Builder, Pod, Role, Snapshot, Testbed,
+    canary::Canary,
+    ledger::{Ledger, Shard},
+    wait,
+};
 
 /// For anything that takes a moment on an idle machine: it may be a busy one.
 pub(crate) const LONG: Duration = Duration::from_secs(40);
@@ -258,4 +263,43 @@ pub(crate) async fn replicated(bed: &Testbed, master: usize, replica: usize) -> 
         Ok(())
     })
     .await
+}
+
+/// Prints what the users of each share of the slots have seen.
+pub(crate) fn tell(what: &str, shards: &[Shard]) {
+    println!("{what}:");
+    println!("share | acknowledged | lost | refused | longest refusal | read | misread");
+    for (share, shard) in shards.iter().enumerate() {
+        println!(
+            "{share} | {} | {} | {} | {:?} | {} | {}",
+            shard.acknowledged.len(),
+            shard.lost.len(),
+            shard.refused,
+            shard.longest_gap,
+            shard.read,
+            shard.misread.len()
+        );
+    }
+}
+
+pub(crate) fn nothing_lost(shards: &[Shard]) -> Result<()> {
+    for shard in shards {
+        let (lost, misread) = (&shard.lost, &shard.misread);
+        ensure!(
+            lost.is_empty(),
+            "{} lost, such as {:?}",
+            lost.len(),
+            lost.first()
+        );
+        ensure!(misread.is_empty(), "misread: {misread:?}");
+        ensure!(shard.acknowledged.len() > 100, "hardly any writes");
+    }
+    Ok(())
+}
+
+/// Ends the users of the cluster: every write that was acknowledged to them is there.
+pub(crate) async fn kept(ledger: Ledger, bed: &Testbed, what: &str) -> Result<()> {
+    let shards = ledger.close(bed).await?;
+    tell(what, &shards);
+    nothing_lost(&shards)
 }

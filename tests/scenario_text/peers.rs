@@ -31,6 +31,12 @@ impl World {
                 self.read_word(&mut answer, word)?;
             }
             let socket = SocketAddr::new(answer.ip, self.policy.redis_port);
+            if let Some(link) = &mut answer.facts.replica
+                && link.master_host.is_empty()
+            {
+                // A replica dials the pod that reads this, unless it says another.
+                link.master_host = self.policy.pod_ip.to_string();
+            }
             let answer = PeerAnswer {
                 at: Moment(answer.at),
                 redis: match answer.redis {
@@ -121,6 +127,10 @@ impl World {
             ("holds-copies", "") => claim.holds_copies = true,
             ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
             ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
+            ("dials", at) => {
+                let host = self.ip(at)?.to_string();
+                facts.replica.get_or_insert_default().master_host = host;
+            }
             ("applied", bytes) => {
                 facts.replica.get_or_insert_default().applied_offset = number(bytes)?;
             }

@@ -133,6 +133,10 @@ fn note_words(note: &VolumeNote) -> String {
         let word = if *said { "data" } else { "data?" };
         format!("{word}={}", short_ids(&id.to_string()))
     }));
+    words.extend(note.copies.map(|copies| {
+        let disk = if copies.diskless { "" } else { ",disk" };
+        format!("copies={}{disk}", copies.delay_s)
+    }));
     words.extend(note.paused.map(|paused| {
         let since_start = |ms: u64| i128::from(ms) - i128::from(WALL_MS);
         let (from, until) = (since_start(paused.from_ms), since_start(paused.until_ms));

@@ -2,6 +2,7 @@
 //! own list of replicas would say who was connected a second ago.
 
 use super::Task;
+use crate::decide::hold;
 use crate::decide::plan::Plan;
 use crate::decide::scene::{Scene, verify};
 use crate::model::identity::NodeId;
@@ -150,6 +151,9 @@ fn candidate(
         .ok()
         .map(|ip| SocketAddr::new(ip, copy.master_port));
     if !copy.link_up || dials != me.socket() {
+        if half && own.copies.is_some_and(hold::is_held) {
+            return gone("waits for a copy of this node, which are held back (copies-held)");
+        }
         return yet("has no replication link to this node");
     }
     let lag = own.server.offset.saturating_sub(copy.applied_offset);

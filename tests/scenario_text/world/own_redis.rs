@@ -78,7 +78,8 @@ impl World {
                 let disk = &mut facts.server.persistence;
                 disk.aof = value != "off";
                 disk.aof_written = value != "failing";
-                disk.aof_flushed = value == "flushed";
+                disk.aof_flushed = matches!(value, "flushed" | "history");
+                disk.aof_history = value == "history";
             }
             "state" => facts.state_ok = value == "ok",
             "epoch" => facts.current_epoch = number(value)?,
@@ -93,8 +94,9 @@ impl World {
             "config" => facts.config = None,
             "copies-after" => {
                 let copies = facts.copies.get_or_insert_default();
-                copies.diskless = value != "disk";
-                copies.delay_s = value.parse().unwrap_or(5);
+                copies.diskless = !value.ends_with("disk");
+                let delay = value.split(',').next().unwrap_or_default();
+                copies.delay_s = delay.parse().unwrap_or(5);
             }
             _ => return Err(format!("no such word: {name}")),
         }

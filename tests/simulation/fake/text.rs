@@ -150,8 +150,10 @@ impl Node {
 
     fn info_text(&self, now: i64) -> String {
         let loading = self.loading(now);
+        // No key is ever deleted by a user.
+        let commands = KEY_BYTES * self.keys.count_ones();
         let mut text = format!(
-            "# Server\r\nredis_version:7.0.15\r\nrun_id:{:040x}\r\nuptime_in_seconds:{}\r\n# Persistence\r\nloading:{}\r\naof_enabled:1\r\naof_last_write_status:ok\r\naof_pending_bio_fsync:0\r\naof_buffer_length:0\r\n",
+            "# Server\r\nredis_version:7.0.15\r\nrun_id:{:040x}\r\nuptime_in_seconds:{}\r\n# Persistence\r\nloading:{}\r\naof_enabled:1\r\naof_last_write_status:ok\r\naof_current_size:{commands}\r\naof_base_size:0\r\naof_pending_bio_fsync:0\r\naof_buffer_length:0\r\n",
             self.run_id,
             (now - self.booted).max(0) / 1000,
             u8::from(loading),
