@@ -19,6 +19,7 @@ use crate::operate::desk::Desk;
 use crate::publish::heartbeat::Heartbeat;
 use crate::publish::metrics::Counters;
 use crate::publish::snapshot;
+use crate::publish::start_gate::StartGate;
 use crate::publish::status::Status;
 use crate::redis_link::{CredentialStore, HandOverLink, LinkTimeouts, ReadLink, WriteLink};
 use crate::volume::NoteFile;
@@ -71,6 +72,7 @@ pub struct ControlLoop {
 struct Last {
     decision: Option<Decision>,
     was_replica: bool,
+    redis_seen: bool,
     refusals: Vec<(Moment, Refusal)>,
     volume_error: Option<String>,
     conf_error: Option<String>,
@@ -99,6 +101,8 @@ pub struct Outlets {
     pub heartbeat: Heartbeat,
     /// The numbers for `/metrics`.
     pub counters: Counters,
+    /// Whether something asks before it starts Redis.
+    pub gate: StartGate,
     /// What is asked over the socket, and what becomes of it.
     pub desk: Desk,
 }
@@ -174,9 +178,7 @@ impl ControlLoop {
         self.files.history.add(&decision.events);
         self.outlets.counters.round(began.elapsed());
         self.publish(&seen, &decision);
-        if self.last.decision.is_none() && !self.before_redis {
-            say_who_was_first(&seen.own);
-        }
+        self.say_once_who_holds_redis_back(&seen.own);
         self.outlets.desk.answer(&decision.answers);
         self.log_changes(&decision);
         self.act(&decision.actions).await;
@@ -253,6 +255,20 @@ impl ControlLoop {
             } else {
                 DataOnVolume::Unknown
             },
+        }
+    }
+
+    /// Who runs beside Redis in a plain second container learns here what that cannot do.
+    fn say_once_who_holds_redis_back(&mut self, own: &OwnRedis) {
+        if self.last.redis_seen || !matches!(own, OwnRedis::Up(_) | OwnRedis::Loading(..)) {
+            return;
+        }
+        self.last.redis_seen = true;
+        if !self.before_redis && !self.outlets.gate.was_asked() {
+            tracing::info!(
+                "Redis runs, and nothing has asked this sidecar's /startz before: it cannot hold an empty Redis \
+                 back; the init container can, and so can a native sidecar with a startup probe on /startz"
+            );
         }
     }
 
@@ -377,15 +393,6 @@ fn refused_anew(kept: &mut Vec<(Moment, Refusal)>, now: Moment, refusal: &Refusa
 }
 
 /// Whoever relies on the start gate should know when it was not asked.
-fn say_who_was_first(own: &OwnRedis) {
-    if matches!(own, OwnRedis::Up(_) | OwnRedis::Loading(..)) {
-        tracing::info!(
-            "Redis was started before this sidecar, which cannot hold an empty one back then; \
-             the init container can, and so can a native sidecar with a startup probe on /startz"
-        );
-    }
-}
-
 fn policy(config: &Config) -> Policy {
     let policy = Policy::from(config);
     #[cfg(debug_assertions)]

@@ -9,6 +9,7 @@ use redis_sidecar::publish::heartbeat::Heartbeat;
 use redis_sidecar::publish::http::{self, AppState};
 use redis_sidecar::publish::metrics::Counters;
 use redis_sidecar::publish::server;
+use redis_sidecar::publish::start_gate::StartGate;
 use redis_sidecar::publish::status::{Status, VERSION};
 use redis_sidecar::{logging, shutdown};
 use std::ffi::OsString;
@@ -72,16 +73,18 @@ fn refuse(stop: &Stop) -> ExitCode {
 async fn init(config: Config) -> Result<(), String> {
     tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(), "init");
     let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
-    let (heartbeat, counters) = (Heartbeat::new(), Counters::new());
+    let (heartbeat, counters, gate) = (Heartbeat::new(), Counters::new(), StartGate::default());
     let state = AppState {
         status,
         heartbeat: heartbeat.clone(),
         counters: counters.clone(),
+        gate: gate.clone(),
     };
     let outlets = Outlets {
         publisher,
         heartbeat,
         counters,
+        gate,
         desk: Desk::new(),
     };
     match server::bind(config.http_addr).await {
@@ -109,11 +112,13 @@ async fn run(config: Config) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let (publisher, status) = watch::channel(Arc::new(Status::starting(&config)));
     let (heartbeat, counters, desk) = (Heartbeat::new(), Counters::new(), Desk::new());
+    let gate = StartGate::default();
     let socket = config.socket.clone();
     let state = AppState {
         status,
         heartbeat: heartbeat.clone(),
         counters: counters.clone(),
+        gate: gate.clone(),
     };
     tracing::info!(version = VERSION, pod = %config.pod, cluster = %config.cluster(),
         address = %config.announced_address(), http = %config.http_addr, "started");
@@ -121,6 +126,7 @@ async fn run(config: Config) -> Result<(), String> {
         publisher,
         heartbeat,
         counters,
+        gate,
         desk: desk.clone(),
     };
     let control_loop = ControlLoop::new(config, outlets).map_err(|error| error.to_string())?;

@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod peer_role;
 pub mod server;
 pub mod snapshot;
+pub mod start_gate;
 pub mod status;
 mod views;

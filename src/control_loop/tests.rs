@@ -27,6 +27,7 @@ fn control_loop(data: &tempfile::TempDir, nameserver: &str) -> ControlLoop {
         publisher,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),
+        gate: Default::default(),
     };
     ControlLoop::new(config, outlets).expect("a loop")
 }

@@ -28,8 +28,6 @@ const NOT_WRITTEN: u8 = 74;
 /// What is left of the grace period for Redis to end by itself.
 const KEPT_FOR_REDIS: Duration = Duration::from_secs(10);
 const PRE_STOP_MIN: Duration = Duration::from_secs(1);
-/// How long the agent may take to say how a request ended, after its time.
-const LAST_WORD: Duration = Duration::from_secs(2);
 const FAILOVER_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE_MAX: Duration = crate::decide::pause::LONGEST;
 
@@ -173,7 +171,7 @@ fn bound(grace_s: u64) -> Duration {
 
 fn ask(name: &str, at: At, request: &Request, within: Duration) -> u8 {
     let tell = |line: &str| say(&format!("{name}: {line}"));
-    match client::ask(&at.socket(), request, within + LAST_WORD, tell) {
+    match client::ask(&at.socket(), request, within, tell) {
         Ended::Done(what) => {
             say(&format!("{name}: done: {what}"));
             0

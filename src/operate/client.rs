@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// For an agent to be there and to say that it has heard: it may just be restarting.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long the agent may take to say how a request ended, after its time.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +23,14 @@ pub(super) enum Ended {
     Unreachable(String),
 }
 
-/// Asks, tells each line of progress, and returns within `within` and a moment.
+/// Asks, tells each line of progress, and returns within `within` and a last word.
 pub(super) fn ask(
     socket: &Path,
     request: &Request,
     within: Duration,
     mut tell: impl FnMut(&str),
 ) -> Ended {
+    let within = within + LAST_WORD;
     let (lines, heard) = mpsc::sync_channel(64);
     let began = Instant::now();
     let (socket, request) = (socket.to_owned(), request.clone());
@@ -105,7 +108,9 @@ fn speak(
     let mut stream = UnixStream::connect(place::short(socket)?.path)?;
     stream.set_write_timeout(Some(left))?;
     stream.set_read_timeout(Some(left))?;
-    let mut text = serde_json::to_string(request)?;
+    // An agent that has just been started has no more time than the one before had left.
+    let request = request.clone().within(left.saturating_sub(LAST_WORD));
+    let mut text = serde_json::to_string(&request)?;
     text.push('\n');
     stream.write_all(text.as_bytes())?;
     let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);

@@ -59,6 +59,35 @@ async fn answer_stop(desk: Desk, outcome: Outcome, says: &'static str) {
     desk.answer(&answer(outcome, says));
 }
 
+/// The agent is killed while it is asked; the one after it has what is left, and no more.
+#[tokio::test]
+async fn an_agent_after_the_first_has_the_time_that_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let within = Duration::from_secs(8);
+    let asking = tokio::spawn({
+        let path = path.clone();
+        async move { ask(&path, pre_stop(8000), within).await }
+    });
+    let mut had = Vec::new();
+    for _ in 0..2 {
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = vec![0; 1000];
+        let read = stream.read(&mut text).await.unwrap();
+        let asked: Request = serde_json::from_slice(&text[..read]).unwrap();
+        let Request::PreStop { within_ms } = asked else {
+            panic!("{asked:?}")
+        };
+        had.push(within_ms);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        std::fs::remove_file(&path).unwrap();
+    }
+    let (first, second) = (had[0], had[1]);
+    assert!(first <= 8000 && second + 300 <= first, "{had:?}");
+    asking.abort();
+}
+
 #[tokio::test]
 async fn a_request_is_followed_to_its_end() {
     let (_folder, path, desk) = served("s").await;

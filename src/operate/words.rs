@@ -3,6 +3,7 @@
 //! A newer client may say more: unknown fields are ignored, an unknown request is refused.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The longest line, in bytes.
 pub(super) const LINE_BYTES_MAX: usize = 4096;
@@ -31,6 +32,20 @@ pub(super) enum Request {
     },
     /// Write again.
     Resume,
+}
+
+impl Request {
+    /// The same, to be over by then at the latest.
+    pub(super) fn within(mut self, left: Duration) -> Request {
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        match &mut self {
+            Request::PreStop { within_ms } | Request::Failover { within_ms, .. } => {
+                *within_ms = left.min(*within_ms);
+            }
+            Request::Pause { .. } | Request::Resume => {}
+        }
+        self
+    }
 }
 
 /// What the agent says.

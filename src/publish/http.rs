@@ -3,7 +3,7 @@
 //! In: GET and HEAD requests, the last snapshot, the heartbeat and the counters. Out: the answers of
 //! the contract, each made at once from what is known.
 //!
-//! Paths: /livez /readyz /role /master /replica /cluster /history /metrics
+//! Paths: /livez /readyz /startz /role /master /replica /cluster /history /metrics
 //!
 //! Not here: the sockets (`server`), and anything that waits, asks Redis or DNS, or changes something.
 
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::heartbeat::Heartbeat;
 use super::metrics::{self, Counters};
+use super::start_gate::StartGate;
 use super::status::{Role, Status};
 use super::views::{ClusterView, HistoryView, ReadyView, RoleView, in_order};
 
@@ -40,6 +41,8 @@ pub struct AppState {
     pub heartbeat: Heartbeat,
     /// What the control loop counts.
     pub counters: Counters,
+    /// Whether the start gate is asked.
+    pub gate: StartGate,
 }
 
 impl AppState {
@@ -92,6 +95,7 @@ async fn startz(State(state): State<AppState>, RawQuery(query): RawQuery) -> Res
     if let Err(refusal) = format(query.as_deref(), &[Format::Text]) {
         return refusal;
     }
+    state.gate.ask();
     match &state.snapshot().held {
         None => reply(StatusCode::OK, TEXT, "may start\n".to_owned()),
         Some(why) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),

@@ -157,6 +157,15 @@ impl Ledger {
         Ok(Ledger { stop, shards })
     }
 
+    /// How many writes have been acknowledged so far, in the share with the fewest.
+    pub fn fewest(&self) -> usize {
+        let books = self.shards.iter().map(|users| lock(&users.book));
+        books
+            .map(|book| book.acknowledged.len())
+            .min()
+            .unwrap_or_default()
+    }
+
     /// Ends writers and readers, and asks for every acknowledged key.
     ///
     /// # Errors

@@ -240,9 +240,19 @@ pub(crate) struct Ended {
 
 /// Runs one of the binary's commands in a pod, as `kubectl exec` or a hook would.
 pub(crate) async fn command(pod: &Pod, words: &[&str]) -> Result<Ended> {
+    command_with(pod, words, &[]).await
+}
+
+/// The same with more variables.
+pub(crate) async fn command_with(
+    pod: &Pod,
+    words: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<Ended> {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_redis-sidecar"));
-    let data = pod.data_dir();
-    command.env_clear().env("DATA_DIR", &data).args(words);
+    let variables = variables.iter().copied();
+    command.env_clear().envs(variables).args(words);
+    command.env("DATA_DIR", pod.data_dir());
     let output = command.kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(90), output).await??;
     let text = [output.stdout, output.stderr].concat();

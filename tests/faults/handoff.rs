@@ -261,7 +261,9 @@ async fn a_replica_that_dies_in_the_middle_takes_nothing_with_it() -> Result<()>
     let began = Instant::now();
     let hook = tokio::spawn({
         let pod = pod.clone();
-        async move { command(&pod, &["pre-stop", "--grace", "16"]).await }
+        // As the manifests' containers have it.
+        let grace = [("TERMINATION_GRACE_SECONDS", "16")];
+        async move { command_with(&pod, &["pre-stop"], &grace).await }
     });
     wait::until(LONG, "the replica is told", async || {
         ensure!(log(&pod)?.contains("take over"), "not yet");
@@ -315,6 +317,12 @@ async fn a_master_that_dies_in_the_middle_is_replaced_all_the_same() -> Result<(
     let (bed, before) = formed("handoff-master-killed").await?;
     let canary = bed.write_canary("handoff-master-killed", 300).await?;
     let ledger = bed.ledger().await?;
+    // It is over soon.
+    wait::until(LONG, "there is something to be lost", async || {
+        ensure!(ledger.fewest() > 200, "{}", ledger.fewest());
+        Ok(())
+    })
+    .await?;
     let pod = bed.pod(0)?;
     let voters = [bed.pod(1)?, bed.pod(2)?];
     for voter in &voters {

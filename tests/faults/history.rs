@@ -26,7 +26,7 @@ async fn told(pod: &Pod) -> Result<Vec<String>> {
 }
 
 /// Waits until somebody's last events are these, in this order, whatever is between them.
-async fn tells(pod: &Pod, wanted: &[&str]) -> Result<Vec<String>> {
+pub(crate) async fn tells(pod: &Pod, wanted: &[&str]) -> Result<Vec<String>> {
     let what = format!("{} tells {wanted:?}", pod.name);
     wait::until(LONG, &what, async || {
         let told = told(pod).await?;
@@ -141,20 +141,91 @@ async fn a_volume_that_is_read_only_for_the_agent_is_a_reason_and_no_crash() -> 
 async fn a_full_volume_is_a_reason_and_no_crash() -> Result<()> {
     let bed = bed("full").appendonly(false).build().await?;
     let pod = bed.pod(4)?;
-    let data = pod.data_dir();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-        .arg(&data)
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
+    let Some(volume) = SmallVolume::mount(&pod) else {
         println!("skipped: a small volume takes root and mount");
         return bed.finish().await;
-    }
-    let result = full(&bed, &pod).await;
-    let unmounted = Command::new("umount").arg("-l").arg(&data).status()?;
-    ensure!(unmounted.success(), "umount: {unmounted}");
-    result?;
+    };
+    full(&bed, &pod).await?;
+    drop(volume);
     bed.finish().await
+}
+
+/// The same for `init`, whose copy of nodes.conf cannot be put back before there is room.
+#[tokio::test]
+async fn init_on_a_full_volume_says_so_and_waits_for_room() -> Result<()> {
+    let bed = bed("full-init").appendonly(false).build().await?;
+    let pod = bed.pod(4)?;
+    let Some(volume) = SmallVolume::mount(&pod) else {
+        println!("skipped: a small volume takes root and mount");
+        return bed.finish().await;
+    };
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("full-init", 50).await?;
+    let copy = pod.data_dir().join("redis-sidecar.nodes.conf.1");
+    wait::until(LONG, "a copy of all is kept", async || {
+        let text = fs::read_to_string(&copy)?;
+        ensure!(text.lines().count() == 7, "{text}");
+        Ok(())
+    })
+    .await?;
+    bed.end_pod(4, Ending::Graceful).await?;
+    fs::remove_file(pod.nodes_conf())?;
+    let filler = fill(&pod)?;
+    bed.publish(&pod);
+    let init = pod.start_init().await?;
+    wait::until(LONG, "it says why", async || {
+        let log = fs::read_to_string(init.log())?;
+        ensure!(log.contains("No space left"), "{log}");
+        Ok(())
+    })
+    .await?;
+    ensure!(init.is_running().await, "it has ended: {:?}", init.tail(5));
+    let there = fs::read(pod.nodes_conf()).unwrap_or_default();
+    ensure!(there.is_empty(), "a part of it is there");
+    fs::remove_file(filler)?;
+    let status = init.ended(LONG * 2).await?;
+    ensure!(status.success(), "{status}: {:?}", init.tail(5));
+    pod.start().await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
+    bed.all_ready(LONG).await?;
+    canary.intact(&bed).await?;
+    drop(volume);
+    bed.finish().await
+}
+
+/// A volume of 256 kB, until it goes out of scope.
+struct SmallVolume(PathBuf);
+
+impl SmallVolume {
+    /// None where nobody may mount.
+    fn mount(pod: &Pod) -> Option<SmallVolume> {
+        let data = pod.data_dir();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(&data)
+            .status();
+        let mounted = mounted.is_ok_and(|status| status.success());
+        mounted.then_some(SmallVolume(data))
+    }
+}
+
+impl Drop for SmallVolume {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted", self.0.display());
+        }
+    }
+}
+
+/// Fills a volume to its last page; the file to be removed.
+fn fill(pod: &Pod) -> Result<PathBuf> {
+    let filler = pod.data_dir().join("filler");
+    let mut file = fs::File::create(&filler)?;
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    Ok(filler)
 }
 
 async fn full(bed: &testbed::Testbed, pod: &Pod) -> Result<()> {
@@ -164,12 +235,7 @@ async fn full(bed: &testbed::Testbed, pod: &Pod) -> Result<()> {
     let copy = pod.data_dir().join("redis-sidecar.nodes.conf.1");
     wait::until(LONG, "a copy is kept", async || Ok(fs::metadata(&copy)?)).await?;
     let note = fs::read(pod.data_dir().join("redis-sidecar.json"))?;
-    let filler = pod.data_dir().join("filler");
-    // Page by page, to the last one.
-    let mut file = fs::File::create(&filler)?;
-    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-    // Its room is free only when nobody has it open.
-    drop(file);
+    let filler = fill(pod)?;
 
     // A server that cannot write its own nodes.conf may end (Redis from 7.2 and Valkey do).
     bed.end_pod(1, Ending::Kill).await?;

@@ -16,7 +16,10 @@ pub(crate) fn impatient(name: &str) -> Builder {
 }
 
 async fn with_data(name: &str) -> Result<(Testbed, Snapshot, Canary)> {
-    let bed = impatient(name).build().await?;
+    filled(impatient(name).build().await?).await
+}
+
+async fn filled(bed: Testbed) -> Result<(Testbed, Snapshot, Canary)> {
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;
     let canary = bed.write_canary("kept", 300).await?;
@@ -71,9 +74,37 @@ async fn elected(bed: &Testbed, ordinal: usize) -> Result<()> {
     .await
 }
 
+/// Waits until the others have these for failed.
+async fn fails(bed: &Testbed, gone: &[usize]) -> Result<()> {
+    let pod = bed.pod(0)?;
+    wait::until(LONG, "it is noticed", async || {
+        let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
+        for ordinal in gone {
+            let name = format!(",{}.", bed.pod(*ordinal)?.name);
+            let at = format!("{}:", bed.pod(*ordinal)?.address());
+            let mut lines = nodes.lines();
+            let line = lines.find(|line| line.contains(&name) || line.contains(&at));
+            ensure!(line.is_some_and(|line| line.contains("fail ")), "{nodes}");
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// The lost master is its former replica's replica, all else is as before, and the old ID is gone
 /// from every table and stays so.
 async fn healed(bed: Testbed, before: &Snapshot, canary: &Canary, lost: usize) -> Result<()> {
+    came_back(bed, before, canary, lost, "0").await
+}
+
+/// As [`healed`], where copies are configured to begin after this many seconds.
+async fn came_back(
+    bed: Testbed,
+    before: &Snapshot,
+    canary: &Canary,
+    lost: usize,
+    delay: &str,
+) -> Result<()> {
     let heir = before.replicas_of(lost)[0];
     let after = bed.whole(LONG * 2).await?;
     for (ordinal, node) in &after.nodes {
@@ -87,17 +118,17 @@ async fn healed(bed: Testbed, before: &Snapshot, canary: &Canary, lost: usize) -
     ensure!(after.nodes[&lost].replica_of == Some(heir), "{after}");
     bed.all_ready(LONG).await?;
     canary.intact(&bed).await?;
-    copies_begin_as_configured(&bed).await?;
+    copies_begin_as_configured(&bed, delay).await?;
     bed.silent(QUIET).await?;
     bed.finish().await
 }
 
-async fn copies_begin_as_configured(bed: &Testbed) -> Result<()> {
+async fn copies_begin_as_configured(bed: &Testbed, delay: &str) -> Result<()> {
     for pod in bed.pods() {
         let pair: Vec<String> = pod
             .command(&["CONFIG", "GET", "repl-diskless-sync-delay"])
             .await?;
-        ensure!(pair[1] == "0", "{}: {pair:?}", pod.name);
+        ensure!(pair[1] == delay, "{}: {pair:?}", pod.name);
     }
     Ok(())
 }
@@ -141,15 +172,40 @@ async fn a_masters_volume_lost_and_noticed() -> Result<()> {
     Ok(())
 }
 
-/// Scenario 26.
+/// Scenario 24 beside a plain second container: both start at once, and nothing holds Redis back. Copies begin
+/// after Redis's own delay, in which the sidecar has looked.
+#[tokio::test]
+async fn a_masters_volume_lost_beside_a_plain_second_container() -> Result<()> {
+    const DELAY: &str = "5";
+    let builder = impatient("lost-plain").redis_line("repl-diskless-sync-delay 5");
+    let bed = builder.build().await?;
+    let (bed, before, canary) = filled(bed).await?;
+    lose(&bed, 1, Address::Same).await?;
+    bed.start_pod(1).await?;
+    let pod = bed.pod(1)?;
+    wait::until(LONG, "it says that it holds nothing back", async || {
+        let log = log(&pod)?;
+        ensure!(log.contains("nothing has asked this sidecar's /startz"));
+        Ok(())
+    })
+    .await?;
+    came_back(bed, &before, &canary, 1, DELAY).await
+}
+
+/// Scenario 26, before and after Redis has noticed.
 #[tokio::test]
 async fn a_replicas_volume_lost() -> Result<()> {
-    for (name, address) in [
-        ("replica-same", Address::Same),
-        ("replica-new", Address::New),
+    for (name, address, noticed) in [
+        ("replica-same", Address::Same, false),
+        ("replica-new", Address::New, false),
+        ("replica-same-late", Address::Same, true),
+        ("replica-new-late", Address::New, true),
     ] {
         let (bed, before, canary) = with_data(name).await?;
         lose(&bed, 4, address).await?;
+        if noticed {
+            fails(&bed, &[4]).await?;
+        }
         bed.start_pod(4).await?;
         let after = bed.whole(LONG * 2).await?;
         ensure!(after.replication() == before.replication(), "{after}");
@@ -168,9 +224,26 @@ async fn a_replicas_volume_lost() -> Result<()> {
 /// Scenario 27: nobody has the data. A person decides; nothing is taken, replaced or forgotten.
 #[tokio::test]
 async fn a_whole_shards_volumes_lost() -> Result<()> {
-    let (bed, before, _) = with_data("lost-shard").await?;
-    lose(&bed, 1, Address::New).await?;
-    lose(&bed, 4, Address::Same).await?;
+    shard_lost("lost-shard", [Address::New, Address::Same], false).await
+}
+
+#[tokio::test]
+async fn a_whole_shards_volumes_lost_at_the_same_addresses() -> Result<()> {
+    shard_lost("lost-shard-same", [Address::Same; 2], false).await
+}
+
+#[tokio::test]
+async fn a_whole_shards_volumes_lost_and_noticed() -> Result<()> {
+    shard_lost("lost-shard-late", [Address::New; 2], true).await
+}
+
+async fn shard_lost(name: &str, [one, four]: [Address; 2], noticed: bool) -> Result<()> {
+    let (bed, before, _) = with_data(name).await?;
+    lose(&bed, 1, one).await?;
+    lose(&bed, 4, four).await?;
+    if noticed {
+        fails(&bed, &[1]).await?;
+    }
     bed.start_pod(1).await?;
     bed.start_pod(4).await?;
     let (one, four) = (bed.pod(1)?, bed.pod(4)?);

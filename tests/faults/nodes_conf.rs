@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use testbed::{Ending, Pod, Testbed, wait};
 
-use crate::{common::*, mistaken_copies, volumes};
+use crate::{common::*, history, mistaken_copies, volumes};
 
 const COPY: &str = "redis-sidecar.nodes.conf.1";
 
@@ -83,6 +83,7 @@ async fn damaged(name: &str, ordinal: usize, damages: &[&'static str]) -> Result
         let after = bed.whole(LONG).await.context(*how)?;
         ensure!(after.ids() == before.ids(), "{how}: reborn:\n{after}");
         bed.all_ready(LONG).await.context(*how)?;
+        history::tells(&pod, &["nodes-conf-repaired"]).await?;
         println!("{name}: {how}: back");
     }
     as_before(bed, &before, &canary).await

@@ -1,11 +1,19 @@
 //! What a person may ask of a sidecar over its socket besides a stop: another master, and a pause.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
-use testbed::{Ending, wait};
+use testbed::{Ending, Pod, wait};
 
-use crate::common::*;
+use crate::{common::*, history};
+
+fn logged(pod: &Arc<Pod>, lines: &[&str]) -> Result<()> {
+    let log = log(pod)?;
+    for line in lines {
+        ensure!(log.contains(line), "{}: no {line:?} in {log}", pod.name);
+    }
+    Ok(())
+}
 
 #[tokio::test]
 async fn a_person_chooses_the_master() -> Result<()> {
@@ -34,6 +42,11 @@ async fn a_person_chooses_the_master() -> Result<()> {
         ensure!(asked.code == 1 && asked.text.contains(why), "{asked:?}");
     }
     ensure!(bed.writes_seen().await?.since(&calls).is_empty());
+    // All of it is in the log, with what came of it; and in the history of one who has another master.
+    logged(&bed.pod(0)?, &["asked over the socket", "failover is over"])?;
+    logged(&bed.pod(3)?, &["asked over the socket", "failover is over"])?;
+    history::tells(&*bed.pod(6)?, &["role-changed", "role-changed"]).await?;
+    history::tells(&*bed.pod(3)?, &["master-changed", "role-changed"]).await?;
     // Nobody is about to be stopped.
     bed.all_ready(LONG).await?;
     as_before(bed, &before, &canary).await
@@ -86,6 +99,8 @@ async fn a_paused_sidecar_looks_and_writes_nothing() -> Result<()> {
             Ok(())
         })
         .await?;
+        let over = format!("{} is over", words[0]);
+        logged(&pod, &["asked over the socket", "pause is over", &over])?;
     }
     as_before(bed, &before, &canary).await
 }

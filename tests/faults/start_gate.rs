@@ -66,6 +66,10 @@ async fn a_first_start_and_a_restart_of_all_come_through() -> Result<()> {
     redis_when_open(&blank).await?;
     let after = bed.whole(2 * LONG).await?;
     ensure!(after.nodes[&1].replica_of == Some(4), "{after}");
+    for pod in bed.pods() {
+        let idle = log(&pod)?.contains("nothing has asked this sidecar's /startz");
+        ensure!(!idle, "{} says that nothing asks it", pod.name);
+    }
     canary.intact(&bed).await?;
     bed.all_ready(LONG).await?;
     bed.finish().await

@@ -48,6 +48,7 @@ fn started(runtime: &Runtime) -> SocketAddr {
         status: watch::channel(Arc::new(Status::starting(&config))).1,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),
+        gate: Default::default(),
     });
     runtime.block_on(async {
         let listener = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

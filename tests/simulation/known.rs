@@ -191,7 +191,7 @@ fn half_open(world: &World, pods: &[&Pod]) -> bool {
 }
 
 /// Whether a master without its data waits for a replica of it to be elected, and pods are not created that would
-/// vote, or that have the data while this replica has none (a person must decide).
+/// vote, or that have the data while this replica has none (a person must decide); its nodes.conf may be gone, too.
 pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
     let pods = || world.pods.iter().filter(|p| p.cluster == cluster);
     let runs = |id: NodeId| pods().any(|p| p.node.as_ref().is_some_and(|node| node.id == id));
@@ -202,11 +202,12 @@ pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
     let empty = |p: &Pod| p.node.as_ref().is_some_and(|node| node.keys == 0);
     let mut held = pods().filter(|p| p.node.is_none() && p.ip.is_some());
     let held = held.any(|p| p.disk.data_gone || p.disk.conf.is_none());
-    world.in_order == Some(cluster)
-        && pods().any(|p| p.ip.is_none())
-        && pods()
-            .filter(orphan)
-            .any(|p| if empty(p) { says_uncovered(p) } else { held })
+    let mut of_both = pods().filter(|p| p.disk.data_gone && p.disk.conf.is_none());
+    let waits = pods()
+        .filter(orphan)
+        .any(|p| if empty(p) { says_uncovered(p) } else { held })
+        || of_both.any(|p| p.node.is_none() && says(p, "its data is gone too"));
+    world.in_order == Some(cluster) && pods().any(|p| p.ip.is_none()) && waits
 }
 
 /// An agent stops, for a while or for ever.

@@ -19,6 +19,7 @@ fn state(status: Status) -> AppState {
         status: watch::channel(Arc::new(status)).1,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),
+        gate: Default::default(),
     }
 }
 

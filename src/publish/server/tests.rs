@@ -30,6 +30,7 @@ async fn started(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, JoinHandle
         status: watch::channel(Arc::new(status)).1,
         heartbeat: Heartbeat::new(),
         counters: Counters::new(),
+        gate: Default::default(),
     });
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
