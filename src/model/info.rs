@@ -44,7 +44,7 @@ pub struct Persistence {
     /// Nothing waits to be written to it, and no fsync is pending.
     pub aof_flushed: bool,
     /// Commands are in it, of this process or of those before: its data were not lost. After a rewrite that is
-    /// not known from 7.0 on (`aof_base_size` is then all; measured in `tests/faults/lost_volumes.rs`).
+    /// not known from 7.0 on (`aof_base_size` is then all). Held to real servers by `tests/faults/mistaken_copies.rs`.
     pub aof_history: bool,
     /// Changes since the last snapshot; no more than can be told.
     pub unsaved: u32,
@@ -260,6 +260,21 @@ mod tests {
             valkey: None,
         };
         assert!(!redis.setslot_waits());
+    }
+
+    #[test]
+    fn what_was_deleted_has_left_commands_in_the_file() {
+        let history = |version: &str, size: u32, base: u32| {
+            let text = format!(
+                "redis_version:{version}\r\naof_enabled:1\r\naof_current_size:{size}\r\naof_base_size:{base}\r\n"
+            );
+            facts(&text).persistence.aof_history
+        };
+        // As 6.0.16 and 7.0.15 print them: no file was found; a key was set and deleted; the file was rewritten.
+        assert!(!history("6.0.16", 0, 0) && history("6.0.16", 93, 93));
+        assert!(!history("7.0.15", 0, 0) && history("7.0.15", 182, 89));
+        assert!(!history("7.0.15", 89, 89));
+        assert!(!facts("aof_enabled:0\r\n").persistence.aof_history);
     }
 
     #[test]

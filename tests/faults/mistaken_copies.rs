@@ -64,6 +64,26 @@ async fn a_replica_keeps_its_data_when_another_master_gets_its_masters_address()
     healed(bed, &canary).await
 }
 
+/// A master has no data because clients have deleted all while its replica was away: that is in its file, and
+/// nobody is asked whether the replica should have it back.
+#[tokio::test]
+async fn a_master_whose_data_were_deleted_is_copied() -> Result<()> {
+    let (bed, _) = with_data("deleted").await?;
+    let (master, replica) = (bed.pod(1)?, bed.pod(4)?);
+    replica.redis.kill().await?;
+    master.command::<()>(&["FLUSHALL"]).await?;
+    master.redis.kill().await?;
+    master.start_redis().await?;
+    master.redis_answers(LONG).await?;
+    replica.start_redis().await?;
+    bed.whole(LONG).await?;
+    bed.all_ready(LONG).await?;
+    let held: usize = replica.command(&["DBSIZE"]).await?;
+    ensure!(held == 0, "{held} keys");
+    ensure!(reason(&master, "copies-held").await.is_err(), "held");
+    bed.finish().await
+}
+
 /// A master has lost its data and not its nodes.conf, and nothing held its Redis back. Its replica has the
 /// data still when a person lets it take over, whatever is written and restarted meanwhile.
 #[tokio::test]
