@@ -20,7 +20,7 @@ pub(crate) fn create_the_rest(world: &mut World) -> Result<(), String> {
     let Some(cluster) = world.in_order else {
         return Ok(());
     };
-    if super::known::held_back(world, cluster) {
+    if super::known::ordered_or_not(world, cluster) {
         return Ok(());
     }
     world.in_order = None;

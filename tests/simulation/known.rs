@@ -192,7 +192,7 @@ fn half_open(world: &World, pods: &[&Pod]) -> bool {
 
 /// Whether a master without its data waits for a replica of it to be elected, and pods are not created that would
 /// vote, or that have the data while this replica has none (a person must decide); its nodes.conf may be gone, too.
-pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
+fn held_back(world: &World, cluster: usize) -> bool {
     let pods = || world.pods.iter().filter(|p| p.cluster == cluster);
     let runs = |id: NodeId| pods().any(|p| p.node.as_ref().is_some_and(|node| node.id == id));
     let orphan = |p: &&Pod| {
@@ -208,6 +208,13 @@ pub(crate) fn held_back(world: &World, cluster: usize) -> bool {
         .any(|p| if empty(p) { says_uncovered(p) } else { held })
         || of_both.any(|p| p.node.is_none() && says(p, "its data is gone too"));
     world.in_order == Some(cluster) && pods().any(|p| p.ip.is_none()) && waits
+}
+
+/// Whether a person is waited for now, though those that `OrderedReady` has not created would end it.
+pub(crate) fn ordered_or_not(world: &World, cluster: usize) -> bool {
+    let pods = world.pods.iter().filter(|pod| pod.cluster == cluster);
+    let pods: Vec<&Pod> = pods.collect();
+    held_back(world, cluster) || a_dead_owner(&pods)
 }
 
 /// An agent stops, for a while or for ever.
