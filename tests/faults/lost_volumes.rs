@@ -74,18 +74,14 @@ async fn elected(bed: &Testbed, ordinal: usize) -> Result<()> {
     .await
 }
 
-/// Waits until the others have these for failed.
-async fn fails(bed: &Testbed, gone: &[usize]) -> Result<()> {
+/// Waits until the others have this pod's former node for failed.
+async fn failed(bed: &Testbed, before: &Snapshot, gone: usize) -> Result<()> {
     let pod = bed.pod(0)?;
     wait::until(LONG, "it is noticed", async || {
         let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
-        for ordinal in gone {
-            let name = format!(",{}.", bed.pod(*ordinal)?.name);
-            let at = format!("{}:", bed.pod(*ordinal)?.address());
-            let mut lines = nodes.lines();
-            let line = lines.find(|line| line.contains(&name) || line.contains(&at));
-            ensure!(line.is_some_and(|line| line.contains("fail ")), "{nodes}");
-        }
+        let id = &before.nodes[&gone].node_id;
+        let line = nodes.lines().find(|line| line.starts_with(id));
+        ensure!(line.is_some_and(|line| line.contains("fail ")), "{nodes}");
         Ok(())
     })
     .await
@@ -204,7 +200,7 @@ async fn a_replicas_volume_lost() -> Result<()> {
         let (bed, before, canary) = with_data(name).await?;
         lose(&bed, 4, address).await?;
         if noticed {
-            fails(&bed, &[4]).await?;
+            failed(&bed, &before, 4).await?;
         }
         bed.start_pod(4).await?;
         let after = bed.whole(LONG * 2).await?;
@@ -242,7 +238,7 @@ async fn shard_lost(name: &str, [one, four]: [Address; 2], noticed: bool) -> Res
     lose(&bed, 1, one).await?;
     lose(&bed, 4, four).await?;
     if noticed {
-        fails(&bed, &[1]).await?;
+        failed(&bed, &before, 1).await?;
     }
     bed.start_pod(1).await?;
     bed.start_pod(4).await?;
