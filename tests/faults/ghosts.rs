@@ -80,9 +80,17 @@ async fn a_set_is_scaled_out_and_in() -> Result<()> {
     bed.remove_last_pod(Ending::Kill).await?;
     let after = bed.whole(LONG).await?;
     ensure!(after.ids() == before.ids(), "{after}");
-    for ordinal in [6, 7] {
-        unknown_to_all(&bed, &wide.nodes[&ordinal].node_id, &[]).await?;
-    }
+    wait::throughout(
+        BAN + Duration::from_secs(10),
+        "they stay away",
+        async || {
+            for ordinal in [6, 7] {
+                unknown_to_all(&bed, &wide.nodes[&ordinal].node_id, &[]).await?;
+            }
+            Ok(())
+        },
+    )
+    .await?;
     bed.all_ready(LONG).await?;
     bed.silent(QUIET).await?;
     bed.finish().await

@@ -186,6 +186,7 @@ async fn a_restart_brings_back_who_was_born_again() -> Result<()> {
 
     bed.end_pod(1, Ending::Graceful).await?;
     start_after_init(&bed, &pod).await?;
+    history::tells(&pod, &["identity-changed", "identity-changed"]).await?;
     as_before(bed, &before, &canary).await
 }
 

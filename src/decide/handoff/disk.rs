@@ -6,7 +6,8 @@ use crate::model::asked::Answer;
 use crate::model::observation::OwnFacts;
 use std::time::Duration;
 
-/// `appendfsync everysec`: after this, what was written before has been through an fsync.
+/// `appendfsync everysec`: after this, what was written before has been through an fsync. (With `no` it is when
+/// Redis ends, which syncs the file first: `finishShutdown`.)
 const FSYNC: Duration = Duration::from_millis(1100);
 
 /// Waits for the append-only file, where there is one; tells what is at risk, where there is none.
