@@ -8,6 +8,7 @@ mod any_story;
 use any_story::{CLUSTER, any_story};
 use proptest::prelude::*;
 use redis_sidecar::decide::decide;
+use redis_sidecar::decide::hold::{HELD_S, is_held};
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::Policy;
 use redis_sidecar::model::asked::PauseAsked;
@@ -88,7 +89,9 @@ fn somebody_was_here(policy: &Policy, rounds: &[Observation]) -> bool {
             _ => None,
         });
         let mut others = own.into_iter().chain(confs).flat_map(NodeTable::others);
-        others.any(|node| node.socket() == Some(here))
+        let held = matches!(&seen.own, OwnRedis::Up(own)
+            if own.copies.is_some_and(|copies| copies.delay_s == HELD_S));
+        others.any(|node| node.socket() == Some(here) || held && node.flags.noaddr())
     })
 }
 
@@ -288,7 +291,9 @@ fn check(
                     matches!(seen.own, OwnRedis::Up(_)),
                     "a write to a silent Redis"
                 );
-                let later = to.delay_s > from.delay_s;
+                let holds = is_held(*to);
+                prop_assert!(!is_held(*from) || !holds, "held twice");
+                let later = holds || to.delay_s > from.delay_s;
                 let is_empty = |seen: &Observation| matches!(&seen.own, OwnRedis::Up(own) if own.server.keys == 0);
                 let was_empty = |seen: &Observation| matches!(&seen.volume, Volume::Says(note) if !note.may_have_data.is_empty());
                 let empty = rounds.iter().any(|seen| is_empty(seen) || was_empty(seen));

@@ -141,13 +141,10 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     } else if copies.delay_s != HELD_S {
         plan.memory_mut().copies = None;
     } else if !blank {
-        let default = CopyConfig {
-            max_replicas: copies.max_replicas.map(|_| 0),
-            ..DEFAULT
-        };
+        let before = scene.memory.copies.filter(|copies| !is_held(*copies));
         let action = Action::Copies {
             from: copies,
-            to: scene.memory.copies.unwrap_or(default),
+            to: before.unwrap_or(default(copies)),
         };
         let evidence = "nobody is kept from copying this node any more";
         plan.act("release copies".to_owned(), GAP, action, evidence);
@@ -157,6 +154,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
 /// Whether no whole copy begins under this configuration.
 pub fn is_held(copies: CopyConfig) -> bool {
     copies == held(copies)
+}
+
+fn default(from: CopyConfig) -> CopyConfig {
+    CopyConfig {
+        max_replicas: from.max_replicas.map(|_| 0),
+        ..DEFAULT
+    }
 }
 
 fn held(from: CopyConfig) -> CopyConfig {
@@ -173,8 +177,11 @@ fn hold(plan: &mut Plan, from: CopyConfig, why: &str) {
     }
     let to = held(from);
     let copies = &mut plan.memory_mut().copies;
-    // What is as this agent has left it is not what a person has changed meanwhile.
-    let before = copies.unwrap_or(from);
+    // What is as an agent has left it is not what a person has changed meanwhile.
+    let before = copies.unwrap_or(match from.delay_s {
+        HELD_S => default(from),
+        _ => from,
+    });
     *copies = Some(CopyConfig {
         diskless: before.diskless && from.diskless,
         delay_s: match from.delay_s {

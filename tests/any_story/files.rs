@@ -1,10 +1,11 @@
-//! Random states of nodes.conf and of its copies.
+//! Random states of nodes.conf, of its copies, and of the note.
 
-use super::{id, mostly};
+use super::{CLUSTER, Mood, NODES, any_copies, id, mostly};
 use proptest::prelude::*;
 use redis_sidecar::model::kept_conf::{DataOnVolume, KeptConf};
 use redis_sidecar::model::node_table::NodesConf;
-use redis_sidecar::model::observation::NodesFile;
+use redis_sidecar::model::observation::{NodesFile, Volume, VolumeNote};
+use std::collections::BTreeMap;
 
 /// nodes.conf, and what is kept besides.
 pub(super) fn any_files(me: u8) -> impl Strategy<Value = (NodesFile, KeptConf)> {
@@ -50,4 +51,41 @@ fn conf(me: u8, other: u8, epoch: u64) -> NodesConf {
     }
     text += "vars currentEpoch 3 lastVoteEpoch 0\n";
     text.parse().unwrap()
+}
+
+/// What this agent, or one of another cluster, has left there.
+pub(super) fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
+    let note = (
+        mostly(mood == Mood::Made, any::<bool>()),
+        mostly(CLUSTER, Just("other/redis-app")),
+        prop::collection::btree_map((0..NODES).prop_map(id), 0u32..8, 0..4),
+        prop::option::of(Just("r1".to_owned())),
+        prop::option::of(Just(5000u64)),
+        prop::collection::btree_map((0..NODES).prop_map(id), any::<bool>(), 0..2),
+        prop::option::of(any_copies()),
+    );
+    let note = note.prop_map(
+        |(member, cluster, pods, gate_run_id, node_timeout_ms, may_have_data, copies)| {
+            Volume::Says(VolumeNote {
+                member,
+                cluster: if member {
+                    cluster.to_owned()
+                } else {
+                    String::new()
+                },
+                pods,
+                foreign: BTreeMap::new(),
+                gate_run_id,
+                node_timeout_ms,
+                paused: None,
+                may_have_data,
+                copies,
+            })
+        },
+    );
+    prop_oneof![
+        8 => Just(Volume::Blank),
+        8 => note,
+        1 => Just(Volume::Unreadable("unreadable".to_owned())),
+    ]
 }

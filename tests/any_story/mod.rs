@@ -4,15 +4,16 @@
 mod files;
 
 use proptest::prelude::*;
+use redis_sidecar::decide::hold::HELD_S;
 use redis_sidecar::decide::policy::{FEW, Policy};
 use redis_sidecar::model::asked::{Asked, FailoverAsked, PauseAsked, StopAsked};
 use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::{NodeId, Shape};
-use redis_sidecar::model::info::{ReplicaFacts, ServerFacts, Version};
+use redis_sidecar::model::info::{Persistence, ReplicaFacts, ServerFacts, Version};
 use redis_sidecar::model::node_table::NodeTable;
 use redis_sidecar::model::observation::{
     ClusterConfig, CopyConfig, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerClaim,
-    PeerFacts, PeerRedis, Silence, Stage, Volume, VolumeNote,
+    PeerFacts, PeerRedis, Silence, Stage,
 };
 use redis_sidecar::model::peers::{DnsAnswer, PeersSeen};
 use redis_sidecar::model::slots::SlotSet;
@@ -254,6 +255,15 @@ fn any_line(n: u8, me: bool, mood: Mood, shape: Shape) -> BoxedStrategy<String> 
         .boxed()
 }
 
+fn any_copies() -> impl Strategy<Value = CopyConfig> {
+    let delay = prop_oneof![2 => Just(0u64), 2 => Just(5), 1 => Just(HELD_S)];
+    (any::<bool>(), delay).prop_map(|(diskless, delay_s)| CopyConfig {
+        diskless,
+        delay_s,
+        max_replicas: None,
+    })
+}
+
 fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
     let pods: BTreeSet<u8> = match mood {
         Mood::Blank => BTreeSet::new(),
@@ -289,6 +299,11 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
             })
         });
     let timeout = prop_oneof![4 => Just(5000u64), 1 => Just(501), 1 => Just(15000)];
+    let file = (any::<bool>(), any::<bool>()).prop_map(|(aof, aof_history)| Persistence {
+        aof,
+        aof_history,
+        ..Persistence::default()
+    });
     let up = (
         table,
         replica,
@@ -296,8 +311,11 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
         any::<bool>(),
         0u64..3,
         timeout,
+        file,
+        any_copies(),
     );
-    let up = up.prop_map(|(table, replica, keys, state_ok, current_epoch, timeout)| {
+    let up = up.prop_map(|up| {
+        let (table, replica, keys, state_ok, current_epoch, timeout, persistence, copies) = up;
         OwnRedis::Up(Box::new(OwnFacts {
             server: ServerFacts {
                 version: Version {
@@ -307,6 +325,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
                 run_id: "r1".to_owned(),
                 keys,
                 replica,
+                persistence,
                 ..ServerFacts::default()
             },
             config: Some(ClusterConfig {
@@ -320,7 +339,7 @@ fn any_own(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<OwnRedis> {
             state_ok,
             current_epoch,
             offsets: BTreeMap::new(),
-            copies: Some(CopyConfig::default()),
+            copies: Some(copies),
         }))
     });
     prop_oneof![
@@ -357,41 +376,6 @@ fn any_dns() -> impl Strategy<Value = PeersSeen> {
     })
 }
 
-fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
-    let note = (
-        mostly(mood == Mood::Made, any::<bool>()),
-        mostly(CLUSTER, Just("other/redis-app")),
-        prop::collection::btree_map((0..NODES).prop_map(id), 0u32..8, 0..4),
-        prop::option::of(Just("r1".to_owned())),
-        prop::option::of(Just(5000u64)),
-        prop::collection::btree_map((0..NODES).prop_map(id), any::<bool>(), 0..2),
-    );
-    let note = note.prop_map(
-        |(member, cluster, pods, gate_run_id, node_timeout_ms, may_have_data)| {
-            Volume::Says(VolumeNote {
-                member,
-                cluster: if member {
-                    cluster.to_owned()
-                } else {
-                    String::new()
-                },
-                pods,
-                foreign: BTreeMap::new(),
-                gate_run_id,
-                node_timeout_ms,
-                paused: None,
-                may_have_data,
-                copies: None,
-            })
-        },
-    );
-    prop_oneof![
-        8 => Just(Volume::Blank),
-        8 => note,
-        1 => Just(Volume::Unreadable("unreadable".to_owned())),
-    ]
-}
-
 fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observation)> {
     let answers: Vec<_> = (0..NODES)
         .map(|n| prop::option::weighted(0.97, any_peer(n, mood, shape)))
@@ -400,7 +384,7 @@ fn any_round(me: u8, mood: Mood, shape: Shape) -> BoxedStrategy<(u64, Observatio
         any_own(me, mood, shape),
         any_dns(),
         answers,
-        any_volume(mood),
+        files::any_volume(mood),
         files::any_files(me),
         0u64..1500,
     );
