@@ -81,6 +81,9 @@ pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Ob
     memory.were_here.extend(before.map(|node| node.id));
     if held && let Volume::Says(note) = &seen.volume {
         memory.copies = note.copies;
+    } else if copies.is_some_and(|copies| copies.delay_s != HELD_S) {
+        // This Redis has what is configured.
+        memory.copies = None;
     }
 
     let Some((own, me)) = up.and_then(|own| Some((own, own.table.myself()?))) else {
@@ -242,25 +245,29 @@ fn by_mistake(
 }
 
 /// Who must not be forgotten when this agent or its Redis is restarted, and whether it has said that it has data.
-/// Who has not is noted after a while: of a cluster that has just been made, all come up without data.
-pub(super) fn wants_note(memory: &Memory) -> BTreeMap<NodeId, bool> {
-    let long = |since: Moment| memory.round_at - since >= NOTED_AFTER;
+/// Who is there and has not is noted after a while: of a cluster that has just been made, all come up without data.
+pub(super) fn wants_note(scene: &Scene<'_>, memory: &Memory) -> BTreeMap<NodeId, bool> {
+    let long = |since: Moment| scene.seen.now - since >= NOTED_AFTER;
+    let absent = |id: &NodeId| {
+        let node = scene.table().and_then(|table| table.get(id));
+        node.is_some_and(|node| !may_be_there(scene, node))
+    };
     let waited_for = memory.came_up_empty.iter();
-    let noted = waited_for.filter(|(_, unheard)| unheard.is_none_or(long));
+    let noted = waited_for.filter(|(id, unheard)| unheard.is_none_or(long) || absent(id));
     noted
         .map(|(id, unheard)| (*id, unheard.is_none()))
         .collect()
 }
 
 /// What was configured must not be forgotten when this agent is restarted while a person is waited for.
-pub(super) fn wants_note_of_copies(memory: &Memory) -> Option<CopyConfig> {
-    let waits = !(memory.were_here.is_empty() && wants_note(memory).is_empty());
+pub(super) fn wants_note_of_copies(scene: &Scene<'_>, memory: &Memory) -> Option<CopyConfig> {
+    let waits = !(memory.were_here.is_empty() && wants_note(scene, memory).is_empty());
     memory.copies.filter(|_| waits)
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
-/// answered since. Who is linked has what this master has. Who has not answered is not waited for for ever where
-/// another one waits for its copy meanwhile, and not while it is still to be created.
+/// answered since. Who is linked has what this master has. Who is there and has not answered is not waited for for
+/// ever where another one waits for its copy meanwhile.
 fn may_have_data(
     scene: &Scene<'_>,
     own: &OwnFacts,
@@ -299,11 +306,13 @@ fn may_have_data(
         if readiness::replaced(scene, node) || long && another_waits {
             return false;
         }
-        if may_be_there(scene, node) {
-            may_have.push(*id);
-        } else if let Some(since) = unheard {
+        // Who is still to be created dials before anybody has seen it, and has had no time to answer.
+        if let Some(since) = unheard
+            && !may_be_there(scene, node)
+        {
             *since = scene.seen.now;
         }
+        may_have.push(*id);
         true
     });
     plan.memory_mut().came_up_empty = known;

@@ -55,8 +55,8 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         gate_run_id: plan.memory().gate_run_id.clone(),
         node_timeout_ms: hasten::wants_note(scene),
         paused,
-        may_have_data: hold::wants_note(plan.memory()),
-        copies: hold::wants_note_of_copies(plan.memory()),
+        may_have_data: hold::wants_note(scene, plan.memory()),
+        copies: hold::wants_note_of_copies(scene, plan.memory()),
     };
     if wanted != present {
         // Each content has its own limit: the note that hastening needs must not wait for the

@@ -64,6 +64,28 @@ async fn a_replica_keeps_its_data_when_another_master_gets_its_masters_address()
     healed(bed, &canary).await
 }
 
+/// The same while its replica is not there yet, as under OrderedReady: that one dials before anybody has seen it,
+/// and copies begin at once here.
+#[tokio::test]
+async fn a_replica_that_comes_later_keeps_its_data_too() -> Result<()> {
+    let bed = bed("mistaken-later").build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    bed.write_canary("mistaken-later", 300).await?;
+    replicated(&bed, 1, 4).await?;
+    let (emptied, replica) = (bed.pod(1)?, bed.pod(4)?);
+    let keys: usize = replica.command(&["DBSIZE"]).await?;
+    bed.end_pod(4, Ending::Graceful).await?;
+    emptied.redis.kill().await?;
+    lose_data(&emptied)?;
+    emptied.start_redis().await?;
+    says(&emptied, "copies-held", "redis-app-4 may have its data").await?;
+    bed.start_pod(4).await?;
+    replica.redis_answers(LONG).await?;
+    keeps(&replica, keys).await?;
+    bed.finish().await
+}
+
 /// A master has no data because clients have deleted all while its replica was away: that is in its file, and
 /// nobody is asked whether the replica should have it back.
 #[tokio::test]
