@@ -80,6 +80,10 @@ async fn a_replica_that_comes_later_keeps_its_data_too() -> Result<()> {
     lose_data(&emptied)?;
     emptied.start_redis().await?;
     says(&emptied, "copies-held", "redis-app-4 may have its data").await?;
+    wait::throughout(DIALLED, "copies are held back", async || {
+        reason(&emptied, "copies-held").await.map(drop)
+    })
+    .await?;
     bed.start_pod(4).await?;
     replica.redis_answers(LONG).await?;
     keeps(&replica, keys).await?;
