@@ -12,7 +12,9 @@ const BAN_MS: i64 = 60_000;
 impl Node {
     /// Carries an action's commands out, or says why not.
     pub(crate) fn obey(&mut self, action: &Action, env: &mut Env<'_>) -> Result<(), String> {
-        if self.loading(env.now) && !matches!(action, Action::Announce { .. }) {
+        // From 7.0 on it takes CONFIG SET.
+        let configures = matches!(action, Action::Announce { .. } | Action::Copies { .. });
+        if self.loading(env.now) && !configures {
             return Err("LOADING Redis is loading the dataset in memory".to_owned());
         }
         match action {

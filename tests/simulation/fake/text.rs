@@ -45,6 +45,7 @@ impl Node {
                 config,
                 loading_error(),
                 loading_error(),
+                self.copies_text(),
             ];
         }
         vec![
