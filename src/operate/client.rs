@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// For an agent to be there and to say that it has heard: it may just be restarting.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
-const AGAIN: Duration = Duration::from_millis(200);
+/// Between two tries to reach it.
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// How long the agent may take to say how a request ended, after its time.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
