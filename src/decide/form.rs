@@ -104,9 +104,10 @@ fn all_verified<'a>(scene: &Scene<'a>, plan: &mut Plan) -> Option<BTreeMap<u32, 
         } else {
             ""
         };
-        let blames: Vec<Option<u32>> = named.into_iter().map(Some).collect();
         let message = format!("waiting for {}{hint}", names.join(", "));
-        plan.block_on(ReasonCode::WaitingForPeers, message, &blames);
+        // OrderedReady creates the lowest one next, whatever keeps the others.
+        let next = named.first().copied();
+        plan.block_on(ReasonCode::WaitingForPeers, message, &[next]);
         if !scene
             .policy
             .expected_peers()

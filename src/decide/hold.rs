@@ -323,8 +323,8 @@ fn may_have_data(
     may_have
 }
 
-/// The nodes that had this pod's address and whose replicas may dial it: somebody follows them who is there, or
-/// not just still to be created, and they are not connected at another one.
+/// The nodes that had this pod's address and whose replicas may dial it: somebody follows them, and they are not
+/// connected at another one. Who is still to be created dials before anybody has seen it.
 fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeId> {
     let mut were_here = scene.memory.were_here.clone();
     let mut dialled = Vec::new();
@@ -338,22 +338,27 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let elsewhere = heard && node.address.ip() != Some(scene.policy.pod_ip);
         // Then somebody who has the data has been elected.
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
-        let followers = own.table.others().filter(|other| other.master == Some(*id));
-        let followers: Vec<&NodeEntry> = followers.collect();
-        if elsewhere {
+        let followed = own.table.others().any(|other| other.master == Some(*id));
+        // That is as a table from before has it, until others have told better.
+        let harmless = !followed || succeeded;
+        if elsewhere || harmless && told {
             return false;
         }
-        if followers.is_empty() || succeeded {
-            // As a table from before has it, until others have told better.
-            return !told;
-        }
-        if followers.iter().any(|node| may_be_there(scene, node)) {
+        if !harmless || up_for(scene, own) <= patience(own) {
             dialled.push(*id);
         }
         true
     });
     plan.memory_mut().were_here = were_here;
     dialled
+}
+
+/// How long the own Redis has answered, as far as this agent knows.
+fn up_for(scene: &Scene<'_>, own: &OwnFacts) -> Duration {
+    match scene.memory.loaded_at {
+        Some(at) => scene.seen.now - at,
+        None => Duration::from_secs(own.server.uptime_s),
+    }
 }
 
 fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {

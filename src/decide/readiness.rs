@@ -1,6 +1,7 @@
 //! Whether this node does its part, and if not why, in words a person can act on. It is about
 //! this node; the start gate alone is about the whole cluster, once per start of Redis.
 
+use super::memory::Place;
 use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::identity::NodeId;
@@ -212,7 +213,7 @@ pub(super) fn whom_a_link_waits_for(
     let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
     if let Some(node) = master.and_then(|id| table.get(id)) {
         let reached = scene.in_reach(node);
-        let away = !reached && !replaced(scene, node);
+        let away = !reached && !was_replaced(scene, node);
         if reached && !node.slots.is_empty() || away && !scene.may_wait_for_us(ordinal(master)) {
             return who_exists(ordinal(master));
         }
@@ -273,7 +274,7 @@ fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>>
         votes += 1;
         needed.push(None);
     }
-    for node in lost.iter().filter(|node| !replaced(scene, node)) {
+    for node in lost.iter().filter(|node| !was_replaced(scene, node)) {
         let ordinal = scene.ordinal_of(&node.id);
         if !scene.may_wait_for_us(ordinal) {
             return Vec::new();
@@ -395,7 +396,7 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
     let no_data = scene.own.is_none_or(|own| own.server.keys == 0);
     let heirs = table.filter(|other| match other.flags.myself() {
         true => !no_data,
-        false => !replaced(scene, other),
+        false => !was_replaced(scene, other),
     });
     let heirs: Vec<Option<u32>> = heirs
         .filter(|other| other.master == Some(node.id))
@@ -404,7 +405,7 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
             false => scene.ordinal_of(&other.id),
         })
         .collect();
-    if replaced(scene, node) && !heirs.is_empty() {
+    if was_replaced(scene, node) && !heirs.is_empty() {
         heirs
     } else {
         vec![scene.ordinal_of(&node.id)]
@@ -424,4 +425,17 @@ pub(super) fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
             let there = other.id != node.id && scene.in_reach(other);
             there && scene.ordinal_of(&other.id) == Some(ordinal)
         })
+}
+
+/// The same as it last answered: a ready pod asks less often than its answers are fresh, and would turn unready for
+/// that and ask again.
+fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let ordinal = scene.ordinal_of(&node.id);
+    let mut places = scene.memory.places.iter();
+    let another = places.any(|(id, places)| {
+        let as_it = |place: &Place| ordinal.is_some() && place.ordinal == ordinal;
+        *id != node.id && places.values().any(as_it)
+    });
+    let there = scene.in_reach(node) || scene.memory.places.contains_key(&node.id);
+    replaced(scene, node) || another && !there
 }

@@ -265,10 +265,14 @@ impl<'a> Scene<'a> {
             Some(ordinal) => waits(ordinal),
             None => {
                 let mut known = nodes().filter_map(|node| self.ordinal_of(&node.id));
-                let mut claims = self.peers.values().map(|peer| peer.claim);
-                let told = claims.any(|claim| {
-                    let mut owners = claim.owners.values();
-                    owners.any(|ordinal| waits(*ordinal)) || waits(claim.last_ordinal)
+                // As they last answered: a ready pod asks less often than answers are fresh.
+                let mut answers = self.memory.verified.values();
+                let told = answers.any(|(_, answer)| match &answer.agent {
+                    PeerAgent::Says(claim) => {
+                        let mut owners = claim.owners.values();
+                        owners.any(|ordinal| waits(*ordinal)) || waits(claim.last_ordinal)
+                    }
+                    PeerAgent::Silent(_) => false,
                 });
                 let expected = self.policy.expected_peers().any(waits);
                 expected || known.any(waits) || told

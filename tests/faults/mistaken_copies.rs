@@ -64,8 +64,37 @@ async fn a_replica_keeps_its_data_when_another_master_gets_its_masters_address()
     healed(bed, &canary).await
 }
 
-/// The same while its replica is not there yet, as under OrderedReady: that one dials before anybody has seen it,
-/// and copies begin at once here.
+/// The same while that replica is not there yet, and copies begin at once: it dials before anybody has seen it.
+#[tokio::test]
+async fn a_replica_that_finds_another_master_at_the_address_keeps_its_data() -> Result<()> {
+    let bed = bed("mistaken-address-later").build().await?;
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("mistaken-address-later", 300).await?;
+    replicated(&bed, 1, 4).await?;
+    let (gone, other, replica) = (bed.pod(1)?, bed.pod(2)?, bed.pod(4)?);
+    let keys: usize = replica.command(&["DBSIZE"]).await?;
+    bed.end_pod(4, Ending::Graceful).await?;
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.end_pod(2, Ending::Kill).await?;
+    other.move_to(gone.address()).await?;
+    gone.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(2).await?;
+    says(&other, "copies-held", "redis-app-1").await?;
+    wait::throughout(DIALLED, "copies are held back", async || {
+        reason(&other, "copies-held").await.map(drop)
+    })
+    .await?;
+    bed.start_pod(4).await?;
+    replica.redis_answers(LONG).await?;
+    keeps(&replica, keys).await?;
+    bed.start_pod(1).await?;
+    bed.whole(LONG).await?;
+    canary.intact(&bed).await?;
+    bed.finish().await
+}
+
+/// A master came up without data while its replica is not there yet, as under OrderedReady.
 #[tokio::test]
 async fn a_replica_that_comes_later_keeps_its_data_too() -> Result<()> {
     let bed = bed("mistaken-later").build().await?;

@@ -254,7 +254,11 @@ fn ask(world: &mut World, pod: usize, mut seen: Box<Observation>) {
         seen.answers.insert(socket, answer);
     }
     let lag = world.pods[pod].agent_lag;
-    let ms = slowest + world.rng.i64(0..=lag);
+    let lag = world.rng.i64(0..=lag);
+    if lag >= super::known::UNWATCHED_MS {
+        super::known::agent_stops(world, pod);
+    }
+    let ms = slowest + lag;
     go_on(world, pod, Phase::Decides(seen), ms);
 }
 

@@ -1,7 +1,7 @@
 //! One history: a seed, the clusters it makes, what goes wrong in them, and what must come of it.
 
 use super::fake::volume::Conf;
-use super::fake::{Rec, bus::random_id};
+use super::fake::{LinkState, Rec, bus::random_id};
 use super::faults::{self, Kind};
 use super::gate::Gate;
 use super::honest::{create_the_rest, dishonest};
@@ -229,11 +229,27 @@ fn stay_silent(world: &mut World) -> Result<(), String> {
     // What was decided before the whole was there may still come.
     let until = world.now + LATE_WRITES_MS;
     world.run(until)?;
+    // A handoff may, too (Redis keeps an order for 5 s), and its copies take their time.
+    let deadline = world.now + WHOLE_WITHIN_MS;
+    let mut late = copies(world);
+    while late && world.now < deadline {
+        late = copies(world);
+        let next = world.now + 1000;
+        world.run(next)?;
+    }
     be_still(world)?;
     match (0..world.layout.clusters).find_map(|cluster| not_whole(world, cluster)) {
         Some(why) => Err(format!("whole and then not: {why}")),
         None => Ok(()),
     }
+}
+
+fn copies(world: &World) -> bool {
+    let mut nodes = world.pods.iter().filter_map(|p| p.node.as_ref());
+    nodes.any(|node| {
+        let link = node.replication.map(|link| link.state);
+        matches!(link, Some(LinkState::Copying { .. }))
+    })
 }
 
 /// Starts a cluster's pods: blank, or as a whole cluster that was stopped.

@@ -410,7 +410,9 @@ fn s9_foreign(world: &World, pod: usize, action: &Action) -> Option<String> {
         (ms > FOUND_OUT_MS).then_some(ms)
     })?;
     let restores = matches!(action, Action::RestoreNodeTimeout(_));
-    (quiet(&world.pods[pod]) && !restores)
+    // Nobody knows who is in the table of a Redis that has not answered yet.
+    let knows_its_table = !node.loading(world.wall(pod) - FOUND_OUT_MS);
+    (quiet(&world.pods[pod]) && knows_its_table && !restores)
         .then(|| format!("S9: a node of another cluster is in its table since {found} ms"))
 }
 

@@ -7,7 +7,7 @@ use redis_sidecar::model::reason::ReasonCode;
 use std::collections::BTreeMap;
 
 /// An agent that is stopped so soon after its MEET may not have seen yet that its target is gone.
-const UNWATCHED_MS: i64 = 500;
+pub(crate) const UNWATCHED_MS: i64 = 500;
 /// Of many pods that form a cluster one may be slow: three questions end in vain before it counts as gone.
 const UNWATCHED_MANY_MS: i64 = 2000;
 
@@ -217,7 +217,7 @@ pub(crate) fn ordered_or_not(world: &World, cluster: usize) -> bool {
     held_back(world, cluster) || a_dead_owner(&pods)
 }
 
-/// An agent stops, for a while or for ever.
+/// An agent stops, for ever or for so long that nobody watches a MEET meanwhile.
 pub(crate) fn agent_stops(world: &mut World, pod: usize) {
     let now = world.now;
     world.judge.agent_stops.push((pod, now));
