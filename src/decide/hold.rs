@@ -338,7 +338,9 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let elsewhere = heard && node.address.ip() != Some(scene.policy.pod_ip);
         // Then somebody who has the data has been elected.
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
-        let followed = own.table.others().any(|other| other.master == Some(*id));
+        // Whose pod is another node by now dials nobody.
+        let mut followers = own.table.others().filter(|other| other.master == Some(*id));
+        let followed = followers.any(|other| !readiness::replaced(scene, other));
         // That is as a table from before has it, until others have told better.
         let harmless = !followed || succeeded;
         if elsewhere || harmless && told {
