@@ -198,6 +198,7 @@ impl Crowd {
             stopping: false,
             doubled: false,
             holds_copies: false,
+            data_missing: false,
         };
         (PeerRedis::Up(facts), PeerAgent::Says(claim))
     }

@@ -27,12 +27,13 @@ use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::node_table::{NodeEntry, NodeTable};
 use crate::model::observation::{
-    CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerFacts, Stage, Volume,
+    CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerFacts, PeerRedis, Stage,
+    Volume,
 };
 use crate::model::reason::ReasonCode;
 use crate::model::time::Moment;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_millis(500);
@@ -117,6 +118,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     if let OwnRedis::Loading(server, _, Some(copies)) = &scene.seen.own
         && server.version.takes_config_while_loading()
         && !scene.memory.were_here.is_empty()
+        && scene.memory.foreign.is_empty()
     {
         // Nobody is served yet, so that nobody is too quick.
         let ids: Vec<NodeId> = scene.memory.were_here.iter().copied().collect();
@@ -137,6 +139,11 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         false => by_mistake(scene, own, me, plan),
     };
     if guard::foreign_in_table(scene).is_some() {
+        if is_held(copies) && why.is_none() {
+            let message =
+                "whole copies of this node's data are to wait until the foreign node is gone (S9)";
+            plan.warn(ReasonCode::CopiesHeld, message);
+        }
         return;
     }
     if let Some(why) = why {
@@ -225,7 +232,7 @@ fn by_mistake(
             "whole copies of this node's data are to wait: it came up without any, and {heirs} may have its \
              data. If so, a person must order CLUSTER FAILOVER TAKEOVER there"
         );
-        plan.warn(ReasonCode::CopiesHeld, message);
+        plan.warn(ReasonCode::DataMissing, message);
     }
     if !dialled.is_empty() {
         let names = names(scene, &dialled);
@@ -261,8 +268,11 @@ pub(super) fn wants_note(scene: &Scene<'_>, memory: &Memory) -> BTreeMap<NodeId,
 
 /// What was configured must not be forgotten when this agent is restarted while a person is waited for.
 pub(super) fn wants_note_of_copies(scene: &Scene<'_>, memory: &Memory) -> Option<CopyConfig> {
+    let held = scene.own.and_then(|own| own.copies).is_some_and(is_held);
     let waits = !(memory.were_here.is_empty() && wants_note(scene, memory).is_empty());
-    memory.copies.filter(|_| waits)
+    memory
+        .copies
+        .filter(|_| waits || held && guard::foreign_in_table(scene).is_some())
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
@@ -329,30 +339,64 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     let mut were_here = scene.memory.were_here.clone();
     let mut dialled = Vec::new();
     let mut owners = own.table.slot_owners().filter(|node| !node.flags.myself());
-    let told = owners.all(|node| !scene.memory.unheard.contains_key(&node.id));
+    let heard =
+        |node: &NodeEntry| scene.in_reach(node) && !scene.memory.unheard.contains_key(&node.id);
+    let told = owners.all(heard);
     were_here.retain(|id| {
         let Some(node) = own.table.get(id) else {
             return false;
         };
-        let heard = scene.in_reach(node) && !scene.memory.unheard.contains_key(id);
-        let elsewhere = heard && node.address.ip() != Some(scene.policy.pod_ip);
+        let elsewhere = heard(node) && node.address.ip() != Some(scene.policy.pod_ip);
         // Then somebody who has the data has been elected.
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
-        // Whose pod is another node by now dials nobody.
+        // Whose pod is another node by now dials nobody, but for that one.
         let mut followers = own.table.others().filter(|other| other.master == Some(*id));
-        let followed = followers.any(|other| !readiness::replaced(scene, other));
+        let follow = follow(scene, id);
+        let followed =
+            !follow.is_empty() || followers.any(|other| !readiness::was_replaced(scene, other));
         // That is as a table from before has it, until others have told better.
         let harmless = !followed || succeeded;
-        if elsewhere || harmless && told {
+        // Who has not found its master yet is asked until it has.
+        let waits_here = follow
+            .iter()
+            .any(|facts| waits_at(facts, scene.policy.pod_ip));
+        if elsewhere && !waits_here || harmless && told {
             return false;
         }
-        if !harmless || up_for(scene, own) <= patience(own) {
+        let may_yet_be_told = up_for(scene, own) <= patience(own) || scene.may_wait_for_us(None);
+        if !harmless || may_yet_be_told {
             dialled.push(*id);
         }
         true
     });
+    let followers = own.table.others().filter(|node| {
+        let master = node.master.as_ref();
+        master.is_some_and(|master| were_here.contains(master))
+    });
+    for socket in followers
+        .filter_map(|node| scene.ordinal_of(&node.id))
+        .flat_map(|k| scene.sockets_of(k))
+    {
+        plan.ask(socket, ASK_GAP);
+    }
     plan.memory_mut().were_here = were_here;
     dialled
+}
+
+/// Who has said last that it follows this node.
+fn follow<'a>(scene: &Scene<'a>, id: &NodeId) -> Vec<&'a PeerFacts> {
+    let last = scene.memory.verified.values();
+    let last = last.filter_map(|(_, answer)| match &answer.redis {
+        PeerRedis::Up(facts) => Some(facts),
+        PeerRedis::Silent(_) => None,
+    });
+    last.filter(|facts| facts.master == Some(*id)).collect()
+}
+
+/// Whether this replica dials that address, and has no link.
+fn waits_at(facts: &PeerFacts, ip: IpAddr) -> bool {
+    let link = facts.replica.as_ref();
+    link.is_some_and(|link| link.master_host == ip.to_string() && !link.link_up)
 }
 
 /// How long the own Redis has answered, as far as this agent knows.

@@ -194,7 +194,7 @@ fn holds_copies(scene: &Scene<'_>, own: &OwnFacts, master: &NodeId) -> bool {
     let mut known = scene.memory.verified.values();
     known.any(|(_, answer)| match (&answer.redis, &answer.agent) {
         (PeerRedis::Up(facts), PeerAgent::Says(claim)) => {
-            let heir = facts.keys == 0 && own.server.keys > 0;
+            let heir = claim.data_missing && facts.keys == 0 && own.server.keys > 0;
             facts.id == *master && claim.holds_copies && lately(answer) && !heir
         }
         _ => false,
@@ -429,7 +429,7 @@ pub(super) fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
 
 /// The same as it last answered: a ready pod asks less often than its answers are fresh, and would turn unready for
 /// that and ask again.
-fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+pub(super) fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let ordinal = scene.ordinal_of(&node.id);
     let mut places = scene.memory.places.iter();
     let another = places.any(|(id, places)| {

@@ -1,7 +1,7 @@
 //! The facts of one round, put together once so that every rule reads the same ones: who is
 //! verified to be whom, how far this pod has come, what is missing.
 
-use super::memory::{FRESH, Memory};
+use super::memory::{FRESH, Memory, PLACE_KEPT};
 use super::policy::Policy;
 use crate::model::identity::{NodeId, PodName};
 use crate::model::node_table::{NodeEntry, NodeTable};
@@ -268,11 +268,11 @@ impl<'a> Scene<'a> {
                 // As they last answered: a ready pod asks less often than answers are fresh.
                 let mut answers = self.memory.verified.values();
                 let told = answers.any(|(_, answer)| match &answer.agent {
-                    PeerAgent::Says(claim) => {
+                    PeerAgent::Says(claim) if self.seen.now - answer.at <= PLACE_KEPT => {
                         let mut owners = claim.owners.values();
                         owners.any(|ordinal| waits(*ordinal)) || waits(claim.last_ordinal)
                     }
-                    PeerAgent::Silent(_) => false,
+                    PeerAgent::Says(_) | PeerAgent::Silent(_) => false,
                 });
                 let expected = self.policy.expected_peers().any(waits);
                 expected || known.any(waits) || told

@@ -268,6 +268,8 @@ pub struct PeerClaim {
     pub doubled: bool,
     /// It says that whole copies of its data wait (S5).
     pub holds_copies: bool,
+    /// The reason for that: it has come up without data that others may have.
+    pub data_missing: bool,
 }
 
 /// How far a pod has come into a cluster.

@@ -85,6 +85,8 @@ reason_codes! {
     OldIdentityOwnsSlots = "old-identity-owns-slots",
     /// Whole copies of this node's data wait: who copied it might drop the last data of a shard (S5).
     CopiesHeld = "copies-held",
+    /// This master has come up without data that its replicas may have, so that whole copies of it wait (S5).
+    DataMissing = "data-missing",
     /// The marker on the volume names another cluster.
     VolumeOfAnotherCluster = "volume-of-another-cluster",
     /// The volume shows a former member, but its node ID is gone.

@@ -112,7 +112,9 @@ async fn ask_agent(agent: SocketAddr) -> PeerAgent {
             blank: role.blank,
             stopping: role.stopping,
             doubled: says(&role.codes, ReasonCode::DuplicateNodeId),
-            holds_copies: says(&role.codes, ReasonCode::CopiesHeld),
+            holds_copies: says(&role.codes, ReasonCode::CopiesHeld)
+                || says(&role.codes, ReasonCode::DataMissing),
+            data_missing: says(&role.codes, ReasonCode::DataMissing),
         }),
         Err(error) => PeerAgent::Silent(format!("its /role cannot be read: {error}")),
     }

@@ -211,6 +211,7 @@ fn any_peer(n: u8, mood: Mood, shape: Shape) -> BoxedStrategy<PeerAnswer> {
                     stopping,
                     doubled,
                     holds_copies: false,
+                    data_missing: false,
                 };
                 // `at` holds the age until the round's time is known.
                 PeerAnswer {

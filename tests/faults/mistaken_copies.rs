@@ -108,9 +108,9 @@ async fn a_replica_that_comes_later_keeps_its_data_too() -> Result<()> {
     emptied.redis.kill().await?;
     lose_data(&emptied)?;
     emptied.start_redis().await?;
-    says(&emptied, "copies-held", "redis-app-4 may have its data").await?;
+    says(&emptied, "data-missing", "redis-app-4 may have its data").await?;
     wait::throughout(DIALLED, "copies are held back", async || {
-        reason(&emptied, "copies-held").await.map(drop)
+        reason(&emptied, "data-missing").await.map(drop)
     })
     .await?;
     bed.start_pod(4).await?;
@@ -135,7 +135,7 @@ async fn a_master_whose_data_were_deleted_is_copied() -> Result<()> {
     bed.all_ready(LONG).await?;
     let held: usize = replica.command(&["DBSIZE"]).await?;
     ensure!(held == 0, "{held} keys");
-    ensure!(reason(&master, "copies-held").await.is_err(), "held");
+    ensure!(reason(&master, "data-missing").await.is_err(), "held");
     bed.finish().await
 }
 
@@ -149,7 +149,7 @@ async fn a_replica_keeps_its_data_when_its_master_comes_up_without() -> Result<(
     emptied.redis.kill().await?;
     lose_data(&emptied)?;
     emptied.start_redis().await?;
-    says(&emptied, "copies-held", "may have its data").await?;
+    says(&emptied, "data-missing", "may have its data").await?;
     keeps(&replica, keys).await?;
     // In a slot of this master's; what it says is on its volume then.
     emptied.command::<()>(&["SET", "c", "new"]).await?;
@@ -162,7 +162,7 @@ async fn a_replica_keeps_its_data_when_its_master_comes_up_without() -> Result<(
     emptied.agent.kill().await?;
     emptied.redis.kill().await?;
     emptied.start().await?;
-    says(&emptied, "copies-held", "may have its data").await?;
+    says(&emptied, "data-missing", "may have its data").await?;
     keeps(&replica, keys).await?;
     replica
         .command::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"])

@@ -93,6 +93,7 @@ impl World {
                 stopping: false,
                 doubled: false,
                 holds_copies: false,
+                data_missing: false,
             },
             redis: None,
             agent: None,
@@ -125,6 +126,9 @@ impl World {
             ("stopping", "") => claim.stopping = true,
             ("doubled", "") => claim.doubled = true,
             ("holds-copies", "") => claim.holds_copies = true,
+            ("data-missing", "") => {
+                (claim.holds_copies, claim.data_missing) = (true, true);
+            }
             ("copying", "") => facts.replica.get_or_insert_default().syncing = true,
             ("link", up) => facts.replica.get_or_insert_default().link_up = up == "up",
             ("dials", at) => {

@@ -133,9 +133,14 @@ fn waits_for_a_copy(world: &World, pod: usize) -> bool {
     let Some(node) = &world.pods[pod].node else {
         return false;
     };
-    let mut nodes = world.pods.iter().filter_map(|pod| pod.node.as_ref());
-    nodes.any(|master| {
-        let heir = master.keys == 0 && node.keys != 0;
+    let mut pods = world.pods.iter();
+    pods.any(|p| {
+        let Some(master) = &p.node else { return false };
+        let mut reasons = decision(p)
+            .into_iter()
+            .flat_map(|decision| &decision.reasons);
+        let missing = reasons.any(|reason| reason.code == ReasonCode::DataMissing);
+        let heir = missing && master.keys == 0 && node.keys != 0;
         Some(master.id) == node.me().master && master.holds_copies() && !heir
     })
 }
