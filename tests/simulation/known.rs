@@ -202,7 +202,9 @@ fn held_back(world: &World, cluster: usize) -> bool {
     let empty = |p: &Pod| p.node.as_ref().is_some_and(|node| node.keys == 0);
     let mut held = pods().filter(|p| p.node.is_none() && p.ip.is_some());
     let held = held.any(|p| p.disk.data_gone || p.disk.conf.is_none());
-    let mut of_both = pods().filter(|p| p.disk.data_gone && p.disk.conf.is_none());
+    // Of a master that never held a key nothing else is on the volume.
+    let no_data = |p: &Pod| p.disk.data_gone || p.disk.keys == 0;
+    let mut of_both = pods().filter(|p| no_data(p) && p.disk.conf.is_none());
     let waits = pods()
         .filter(orphan)
         .any(|p| if empty(p) { says_uncovered(p) } else { held })
