@@ -33,6 +33,23 @@ async fn keeps(replica: &Pod, keys: usize) -> Result<()> {
     .await
 }
 
+/// Pod 4 is started long after this one has begun to hold copies back, for that reason.
+async fn keeps_although_it_comes_later(
+    bed: &Testbed,
+    held_by: &Pod,
+    code: &str,
+    keys: usize,
+) -> Result<()> {
+    wait::throughout(DIALLED, "copies are held back", async || {
+        reason(held_by, code).await.map(drop)
+    })
+    .await?;
+    bed.start_pod(4).await?;
+    let replica = bed.pod(4)?;
+    replica.redis_answers(LONG).await?;
+    keeps(&replica, keys).await
+}
+
 async fn healed(bed: Testbed, canary: &Canary) -> Result<()> {
     bed.whole(LONG).await?;
     bed.all_ready(LONG).await?;
@@ -81,13 +98,7 @@ async fn a_replica_that_finds_another_master_at_the_address_keeps_its_data() -> 
     gone.move_to(bed.fresh_address()?).await?;
     bed.start_pod(2).await?;
     says(&other, "copies-held", "redis-app-1").await?;
-    wait::throughout(DIALLED, "copies are held back", async || {
-        reason(&other, "copies-held").await.map(drop)
-    })
-    .await?;
-    bed.start_pod(4).await?;
-    replica.redis_answers(LONG).await?;
-    keeps(&replica, keys).await?;
+    keeps_although_it_comes_later(&bed, &other, "copies-held", keys).await?;
     bed.start_pod(1).await?;
     bed.whole(LONG).await?;
     canary.intact(&bed).await?;
@@ -109,13 +120,7 @@ async fn a_replica_that_comes_later_keeps_its_data_too() -> Result<()> {
     lose_data(&emptied)?;
     emptied.start_redis().await?;
     says(&emptied, "data-missing", "redis-app-4 may have its data").await?;
-    wait::throughout(DIALLED, "copies are held back", async || {
-        reason(&emptied, "data-missing").await.map(drop)
-    })
-    .await?;
-    bed.start_pod(4).await?;
-    replica.redis_answers(LONG).await?;
-    keeps(&replica, keys).await?;
+    keeps_although_it_comes_later(&bed, &emptied, "data-missing", keys).await?;
     bed.finish().await
 }
 
