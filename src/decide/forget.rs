@@ -24,6 +24,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const GAP: Duration = Duration::from_secs(2);
+/// For so long the other members are told whose a node was that is forgotten. One that was restarted meanwhile may have
+/// it again from one that was away, and knows only its ID.
+const TOLD_FOR: Duration = Duration::from_secs(600);
 /// Without a look at the own table for so long, the ghost's time begins anew.
 const UNSEEN: Duration = Duration::from_secs(5);
 /// For how long a member's word holds that it is about to forget; it is about when all do, and what
@@ -59,6 +62,9 @@ enum Not {
 
 /// What this round tells of ghosts.
 pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation, own: &OwnFacts) {
+    memory
+        .forgotten
+        .retain(|_, (_, at)| seen.now - *at <= TOLD_FOR);
     let restarted = memory.run_id != own.server.run_id;
     let mut ghosts = std::mem::take(&mut memory.ghosts);
     ghosts.retain(|_, ghost| !restarted && seen.now - ghost.seen <= UNSEEN);
@@ -115,6 +121,11 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
     if scene.stage != Stage::Member || !in_touch || !own.table.covers_all_slots() {
         return;
     }
+    for (id, (ordinal, _)) in &scene.memory.forgotten {
+        if own.table.get(id).is_none() {
+            plan.about_to_forget(*id, *ordinal);
+        }
+    }
     let timeout = own.node_timeout();
     let times = scene.policy.ghosts;
     let gone_for = times.gone_for.max(timeout * 4);
@@ -142,6 +153,8 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
                     let pod = scene.policy.pod(ordinal);
                     let ghost = format!("node {id}, which {pod} was");
                     let action = Action::Forget { id: *id, pod };
+                    let now = scene.seen.now;
+                    plan.memory_mut().forgotten.insert(*id, (ordinal, now));
                     if plan.act(format!("forget {id}"), GAP, action, evidence) {
                         plan.happened("forgotten", ghost);
                     }

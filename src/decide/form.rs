@@ -278,8 +278,10 @@ fn take_part(
 ) {
     let Some(me) = own.table.myself() else { return };
     let all = format!("all {} expected pods are verified", members.len());
-    // The command works only on a node that knows nobody, those in handshake included.
-    if own.table.nodes.len() == 1 && me.epoch == 0 && own.current_epoch == 0 {
+    // The command works only on a node that knows nobody, those in handshake included. Whose clients write already
+    // goes on without.
+    let knows_nobody = own.table.nodes.len() == 1 && own.server.keys == 0;
+    if knows_nobody && me.epoch == 0 && own.current_epoch == 0 {
         // Downwards, so that a replica's is below its master's: see `would_be_stale`.
         let epoch = scene.policy.expected() - scene.policy.me.ordinal;
         let action = Action::SetConfigEpoch(epoch.into());
@@ -298,7 +300,9 @@ fn take_part(
                 };
                 plan.act("slots".to_owned(), RETRY_GAP, action, all);
                 let now = scene.seen.now;
-                plan.memory_mut().took_slots_at.get_or_insert(now);
+                let memory = plan.memory_mut();
+                memory.took_slots_at.get_or_insert(now);
+                memory.took_slots_in.clone_from(&own.server.run_id);
             }
         }
         Part::ReplicaOf(shard) => follow(scene, own, shard, members, peers, plan),

@@ -76,6 +76,10 @@ pub struct Memory {
     pub covered_since: Option<Moment>,
     /// When the forming rule ordered the own Redis to take its slots.
     pub took_slots_at: Option<Moment>,
+    /// The `run_id` of the Redis that was ordered so last.
+    pub took_slots_in: String,
+    /// Nodes that this agent has had its Redis forget lately, whose they were, and when.
+    pub forgotten: BTreeMap<NodeId, (u32, Moment)>,
     /// The `run_id` of the Redis that passed the start gate. Also on the volume.
     pub gate_run_id: Option<String>,
     /// Since when this node has not been a ready member, without a break.

@@ -245,7 +245,7 @@ impl Plan {
         self.ask_missing = true;
     }
 
-    /// This node is to be forgotten as soon as all members are about to.
+    /// This node is to be forgotten as soon as all members are about to, or was.
     pub fn about_to_forget(&mut self, id: NodeId, ordinal: u32) {
         self.forgets.insert(id, ordinal);
     }

@@ -40,7 +40,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     own_address(scene, me, plan);
     let alone = own.table.others().next().is_none();
     // Redis takes the slots of keys that it finds; in a cluster of one pod that is no sign of a loss.
-    let forming = scene.stage == Stage::Forming && me.epoch > 0;
+    let forming = scene.stage == Stage::Forming;
     let no_identity = (me.slots.is_empty() || scene.policy.expected() > 1) && !forming;
     if alone && own.server.keys > 0 && no_identity {
         plan.block(

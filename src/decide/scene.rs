@@ -155,7 +155,7 @@ impl<'a> Scene<'a> {
             me,
             acquainted: acquainted(policy, memory, seen, &peers),
             peers,
-            stage: stage(own, me, &seen.volume),
+            stage: stage(own, me, memory, &seen.volume),
         }
     }
 
@@ -401,7 +401,12 @@ fn verified_peers<'a>(
     sure.collect()
 }
 
-fn stage(own: Option<&OwnFacts>, me: Option<&NodeEntry>, volume: &Volume) -> Stage {
+fn stage(
+    own: Option<&OwnFacts>,
+    me: Option<&NodeEntry>,
+    memory: &Memory,
+    volume: &Volume,
+) -> Stage {
     match volume {
         Volume::Unreadable(_) => return Stage::Unknown,
         Volume::Says(note) if note.member => return Stage::Member,
@@ -417,9 +422,13 @@ fn stage(own: Option<&OwnFacts>, me: Option<&NodeEntry>, volume: &Volume) -> Sta
         } else {
             Stage::Unknown
         }
-    } else if alone && own.server.keys > 0 && me.epoch == 0 {
-        // Redis claims the slots of keys that it finds with epoch 0 (S11). With one that was given, the
-        // slots were taken to form a cluster, and of a lone master clients may be using them already.
+    } else if alone
+        && own.server.keys > 0
+        && me.epoch == 0
+        && own.server.run_id != memory.took_slots_in
+    {
+        // Redis claims the slots of keys that it finds with epoch 0 (S11). With one that was given, or by this
+        // agent's order, they were taken to form a cluster, and of a lone master clients may be using them already.
         Stage::Unknown
     } else {
         Stage::Forming

@@ -102,7 +102,7 @@ pub struct View {
     pub owners: BTreeMap<NodeId, u32>,
     /// The highest ordinal of a pod that this one knows of, its own included: others may know of fewer.
     pub last_ordinal: u32,
-    /// Nodes that are to be forgotten as soon as all members are about to, and whose they were (S6).
+    /// Nodes that are to be forgotten as soon as all members are about to, or were lately, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
     /// The volume has neither nodes.conf nor note, or a nodes.conf and no data; and Redis does not run.
     pub blank: bool,

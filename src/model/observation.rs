@@ -258,7 +258,7 @@ pub struct PeerClaim {
     pub owners: BTreeMap<NodeId, u32>,
     /// The highest ordinal of a pod that it knows of; 0 from agents that do not say.
     pub last_ordinal: u32,
-    /// Nodes that it is about to have its Redis forget, and whose they were (S6).
+    /// Nodes that it is about to have its Redis forget, or has lately, and whose they were (S6).
     pub forgets: BTreeMap<NodeId, u32>,
     /// Its volume has neither nodes.conf nor note, or a nodes.conf and no data, and its Redis does not run.
     pub blank: bool,

@@ -112,7 +112,7 @@ pub struct Status {
     pub owners: BTreeMap<NodeId, u32>,
     /// For the peers: the highest ordinal that this node knows of.
     pub last_ordinal: u32,
-    /// For the peers: nodes about to be forgotten.
+    /// For the peers: nodes about to be forgotten, and those that were lately.
     pub forgets: BTreeMap<NodeId, u32>,
     /// For the peers: the volume is blank, or holds a nodes.conf and no data, and Redis does not run.
     pub blank: bool,
