@@ -69,6 +69,12 @@ pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Ob
     // An agent before this one has held copies back, for whomever.
     let copies = up.and_then(|own| own.copies);
     let held = copies.is_some_and(|copies| copies.delay_s == HELD_S) && memory.copies.is_none();
+    // Or a Redis before this one was held, and where who was here is now may not be known since.
+    let noted = match &seen.volume {
+        Volume::Says(note) => note.copies,
+        Volume::Blank | Volume::Unreadable(_) => None,
+    };
+    let waited = held || noted.is_some();
     let here = SocketAddr::new(policy.pod_ip, policy.redis_port);
     let file = match &seen.file {
         NodesFile::Read(conf) => Some(conf),
@@ -78,10 +84,10 @@ pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Ob
     let own_table = up.map(|own| &own.table);
     let tables = confs.map(|conf| &conf.table).chain(own_table);
     let others = tables.flat_map(NodeTable::others);
-    let before = others.filter(|node| node.socket() == Some(here) || held && node.flags.noaddr());
+    let before = others.filter(|node| node.socket() == Some(here) || waited && node.flags.noaddr());
     memory.were_here.extend(before.map(|node| node.id));
-    if held && let Volume::Says(note) = &seen.volume {
-        memory.copies = note.copies;
+    if held || up.is_none() && memory.copies.is_none() {
+        memory.copies = noted;
     } else if copies.is_some_and(|copies| copies.delay_s != HELD_S) {
         // This Redis has what is configured.
         memory.copies = None;

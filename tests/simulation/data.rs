@@ -44,6 +44,11 @@ fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys, mistake
     };
     let (p, q) = (&world.pods[pod], &world.pods[from]);
     let empty = q.disk.lost && q.node.as_ref().is_some_and(|node| node.keys == 0);
+    // Copies begin at once here; the manifests have Redis wait a second, in which a sidecar is there (S5, what is left).
+    let begun = p.node.as_ref().map_or(0, |node| node.copy_begun);
+    let begun = begun - (world.wall(pod) - world.now);
+    let before_its_agent = q.agent.as_ref().is_none_or(|agent| agent.started >= begun);
+    let mistaken = mistaken && !(before_its_agent && world.layout.gate == Gate::Init);
     let promised = world.heals && !world.judge.merge_planted && !world.judge.clone_planted;
     if (empty || mistaken) && p.cluster == q.cluster && promised {
         let (name, of) = (world.pod_name(pod), world.pod_name(from));

@@ -253,6 +253,8 @@ pub(crate) struct Node {
     pub(crate) orphans: BTreeMap<NodeId, i64>,
     /// Keys dropped in this step, for the judges.
     pub(crate) dropped: Keys,
+    /// When it began its last whole copy, by its wall clock.
+    pub(crate) copy_begun: i64,
 }
 
 impl Node {

@@ -1,6 +1,7 @@
 //! What no agent can prevent or cure, each known and told in docs/SAFETY.md: it is counted, and fails no
 //! history. Everything else does.
 
+use super::fake::volume::Damage;
 use super::world::{Pod, World};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::reason::ReasonCode;
@@ -204,7 +205,8 @@ fn held_back(world: &World, cluster: usize) -> bool {
     let held = held.any(|p| p.disk.data_gone || p.disk.conf.is_none());
     // Of a master that never held a key nothing else is on the volume.
     let no_data = |p: &Pod| p.disk.data_gone || p.disk.keys == 0;
-    let mut of_both = pods().filter(|p| no_data(p) && p.disk.conf.is_none());
+    let no_conf = |p: &Pod| p.disk.conf.is_none() || p.disk.damage == Damage::Torn;
+    let mut of_both = pods().filter(|p| no_data(p) && no_conf(p));
     let waits = pods()
         .filter(orphan)
         .any(|p| if empty(p) { says_uncovered(p) } else { held })

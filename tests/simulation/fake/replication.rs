@@ -81,10 +81,13 @@ impl Node {
         replication.state = match (replication.state, source) {
             (LinkState::Down { retry_at }, _) if now < retry_at => replication.state,
             (LinkState::Down { .. }, _) => match serving {
-                Some(source) => LinkState::Copying {
-                    from: source.process,
-                    until: now + copy_ms(env.rng),
-                },
+                Some(source) => {
+                    self.copy_begun = now;
+                    LinkState::Copying {
+                        from: source.process,
+                        until: now + copy_ms(env.rng),
+                    }
+                }
                 None => LinkState::Down { retry_at: next_try },
             },
             (LinkState::Copying { from, until }, Some(found)) if found.process == from => {

@@ -192,6 +192,7 @@ impl Node {
             migrates: settings.migrates,
             orphans: Default::default(),
             dropped: 0,
+            copy_begun: 0,
         };
         for rec in node.recs.values_mut() {
             let known = rec.clone();
