@@ -309,6 +309,13 @@ pub(crate) fn nothing_lost(shards: &[Shard]) -> Result<()> {
 
 /// Ends the users of the cluster: every write that was acknowledged to them is there.
 pub(crate) async fn kept(ledger: Ledger, bed: &Testbed, what: &str) -> Result<()> {
+    // A slow machine has few by now.
+    wait::until(LONG, "every share has its writes", async || {
+        let fewest = ledger.fewest();
+        ensure!(fewest > 100, "{fewest}");
+        Ok(())
+    })
+    .await?;
     let shards = ledger.close(bed).await?;
     tell(what, &shards);
     nothing_lost(&shards)
