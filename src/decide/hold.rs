@@ -365,7 +365,7 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         // Who has not found its master yet is asked until it has.
         let waits_here = follow
             .iter()
-            .any(|facts| waits_at(facts, scene.policy.pod_ip));
+            .any(|(_, facts)| waits_at(facts, scene.policy.pod_ip));
         if elsewhere && !waits_here || harmless && told {
             return false;
         }
@@ -375,28 +375,30 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         }
         true
     });
+    // As the own table has it, and as it was said last, which may be as old.
     let followers = own.table.others().filter(|node| {
         let master = node.master.as_ref();
         master.is_some_and(|master| were_here.contains(master))
     });
-    for socket in followers
-        .filter_map(|node| scene.ordinal_of(&node.id))
-        .flat_map(|k| scene.sockets_of(k))
-    {
+    let followers = followers.filter_map(|node| scene.ordinal_of(&node.id));
+    let ordinals = were_here.iter().flat_map(|id| follow(scene, id));
+    let ordinals = followers.chain(ordinals.map(|(ordinal, _)| ordinal));
+    for socket in ordinals.flat_map(|ordinal| scene.sockets_of(ordinal)) {
         plan.ask(socket, ASK_GAP);
     }
     plan.memory_mut().were_here = were_here;
     dialled
 }
 
-/// Who has said last that it follows this node.
-fn follow<'a>(scene: &Scene<'a>, id: &NodeId) -> Vec<&'a PeerFacts> {
-    let last = scene.memory.verified.values();
-    let last = last.filter_map(|(_, answer)| match &answer.redis {
-        PeerRedis::Up(facts) => Some(facts),
+/// The pods that have said last that they follow this node.
+fn follow<'a>(scene: &Scene<'a>, id: &NodeId) -> Vec<(u32, &'a PeerFacts)> {
+    let last = scene.memory.verified.iter();
+    let last = last.filter_map(|(ordinal, (_, answer))| match &answer.redis {
+        PeerRedis::Up(facts) => Some((*ordinal, facts)),
         PeerRedis::Silent(_) => None,
     });
-    last.filter(|facts| facts.master == Some(*id)).collect()
+    last.filter(|(_, facts)| facts.master == Some(*id))
+        .collect()
 }
 
 /// Whether this replica dials that address, and has no link.

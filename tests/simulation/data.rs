@@ -36,8 +36,8 @@ pub(crate) fn note_drops(world: &mut World, pod: usize) {
 
 /// Keys that nobody has any more since this pod made a copy. Redis's replication is asynchronous, so a
 /// former master loses its last writes; but behind a gate nobody copies the emptiness of its own master,
-/// who had lost what it had, or another node's data in the place of the last of its own. (Where more goes wrong at once than is promised to heal, `init` may have had
-/// nobody to ask.)
+/// who had lost what it had, or another node's data in the place of the last of its own. (Where more goes
+/// wrong at once than is promised to heal, `init` may have had nobody to ask.)
 fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys, mistaken: bool) {
     let Some(from) = from.filter(|_| lost != 0 && world.layout.gate != Gate::None) else {
         return;
