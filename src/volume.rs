@@ -95,6 +95,10 @@ mod tests {
             node_timeout_ms: Some(5000),
             paused: None,
             may_have_data: BTreeMap::from([("5".repeat(40).parse().expect("an ID"), true)]),
+            were_here: BTreeMap::from([(
+                "6".repeat(40).parse().expect("an ID"),
+                "10.0.0.6:6379".parse().expect("an address"),
+            )]),
             copies: Some(CopyConfig {
                 diskless: false,
                 delay_s: 1,

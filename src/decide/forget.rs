@@ -8,6 +8,7 @@
 
 use super::guard::Cleared;
 use super::heal::heard_now;
+use super::hold;
 use super::memory::Memory;
 use super::plan::Plan;
 use super::policy::Policy;
@@ -139,6 +140,12 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
         let Some(node) = own.table.get(id) else {
             continue;
         };
+        if hold::waits_for(scene, node) {
+            let why =
+                "it may have data that are wanted, and would drop them for a copy of this node";
+            warn(scene, plan, id, why);
+            continue;
+        }
         let Some(ordinal) = scene.former_ordinal_of(id).or(ghost.was) else {
             ask_members(scene, plan, &not_agreed(scene, own, ghost, gone_for));
             let why = "it is not known which pod it was";

@@ -18,23 +18,26 @@
 use super::guard;
 use super::memory::Memory;
 use super::plan::Plan;
-use super::policy::Policy;
 use super::readiness;
 use super::repair;
-use super::scene::Scene;
+use super::scene::{Scene, answered_id};
 use super::start;
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
-use crate::model::node_table::{NodeEntry, NodeTable};
+use crate::model::node_table::NodeEntry;
 use crate::model::observation::{
-    CopyConfig, NodesFile, Observation, OwnFacts, OwnRedis, PeerAgent, PeerFacts, PeerRedis, Stage,
-    Volume,
+    CopyConfig, NodesFile, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerFacts, PeerRedis,
+    Silence, Stage, Volume,
 };
 use crate::model::reason::ReasonCode;
 use crate::model::time::Moment;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
+
+mod learn;
+
+pub(super) use learn::{learn, learn_who_waits};
 
 const GAP: Duration = Duration::from_millis(500);
 /// Thirty days less a second: a person has time, and nobody configures this, so it is told from what one wants.
@@ -55,65 +58,6 @@ const NOTED_AFTER: Duration = Duration::from_secs(5);
 
 /// How often replicas are asked whether they have data.
 const ASK_GAP: Duration = Duration::from_millis(900);
-
-/// Whose address this pod has now, as nodes.conf and its newest copy have it before Redis finds out; and who
-/// may have this master's data if it came up without. `known` is the `run_id` of the Redis seen before.
-pub(super) fn learn(memory: &mut Memory, known: &str, policy: &Policy, seen: &Observation) {
-    let up = match &seen.own {
-        OwnRedis::Up(own) => Some(&**own),
-        OwnRedis::Silent(_) | OwnRedis::Loading(..) => None,
-    };
-    if up.is_some_and(|own| own.server.run_id == known) {
-        return;
-    }
-    // An agent before this one has held copies back, for whomever.
-    let copies = up.and_then(|own| own.copies);
-    let held = copies.is_some_and(|copies| copies.delay_s == HELD_S) && memory.copies.is_none();
-    // Or a Redis before this one was held, and where who was here is now may not be known since.
-    let noted = match &seen.volume {
-        Volume::Says(note) => note.copies,
-        Volume::Blank | Volume::Unreadable(_) => None,
-    };
-    let waited = held || noted.is_some();
-    let here = SocketAddr::new(policy.pod_ip, policy.redis_port);
-    let file = match &seen.file {
-        NodesFile::Read(conf) => Some(conf),
-        _ => None,
-    };
-    let confs = file.into_iter().chain(repair::newest_good(&seen.kept));
-    let own_table = up.map(|own| &own.table);
-    let tables = confs.map(|conf| &conf.table).chain(own_table);
-    let others = tables.flat_map(NodeTable::others);
-    let before = others.filter(|node| node.socket() == Some(here) || waited && node.flags.noaddr());
-    memory.were_here.extend(before.map(|node| node.id));
-    if held || up.is_none() && memory.copies.is_none() {
-        memory.copies = noted;
-    } else if copies.is_some_and(|copies| copies.delay_s != HELD_S) {
-        // This Redis has what is configured.
-        memory.copies = None;
-    }
-
-    let Some((own, me)) = up.and_then(|own| Some((own, own.table.myself()?))) else {
-        return;
-    };
-    // What is left of data that were deleted is in the file, and who writes none comes up without after every
-    // restart.
-    let file = own.server.persistence;
-    let no_data = own.server.keys == 0 && own.server.expired_keys == 0;
-    let lost = no_data && file.aof && !file.aof_history;
-    let young = Duration::from_secs(own.server.uptime_s) < own.node_timeout() * 2;
-    let noted = |node: &NodeEntry| match &seen.volume {
-        Volume::Says(note) => note.may_have_data.get(&node.id).copied(),
-        Volume::Blank | Volume::Unreadable(_) => None,
-    };
-    let followers = own.table.others().filter(|node| node.master == Some(me.id));
-    let may_have_data = followers.filter(|node| lost && young || noted(node).is_some());
-    let unheard = may_have_data.map(|node| {
-        let has_said_so = noted(node) == Some(true);
-        (node.id, (!has_said_so).then_some(seen.now))
-    });
-    memory.came_up_empty = unheard.collect();
-}
 
 /// Holds whole copies back while they would be made by mistake, and lets them go again.
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
@@ -263,22 +207,42 @@ pub(super) fn wants_note(scene: &Scene<'_>, memory: &Memory) -> BTreeMap<NodeId,
     let long = |since: Moment| scene.seen.now - since >= NOTED_AFTER;
     let absent = |id: &NodeId| {
         let node = scene.table().and_then(|table| table.get(id));
-        node.is_some_and(|node| !may_be_there(scene, node))
+        node.is_some_and(|node| !may_be_there(scene, node) || loads(scene, node))
     };
     let waited_for = memory.came_up_empty.iter();
-    let noted = waited_for.filter(|(id, unheard)| unheard.is_none_or(long) || absent(id));
+    // Who has been noted is until it has said better.
+    let noted = |id: &NodeId| {
+        let note = scene.note();
+        note.is_some_and(|note| note.may_have_data.contains_key(id))
+    };
+    let noted =
+        waited_for.filter(|(id, unheard)| unheard.is_none_or(long) || absent(id) || noted(id));
     noted
         .map(|(id, unheard)| (*id, unheard.is_none()))
         .collect()
 }
 
-/// What was configured must not be forgotten when this agent is restarted while a person is waited for.
+/// What was configured must not be forgotten when this agent is restarted while copies wait.
 pub(super) fn wants_note_of_copies(scene: &Scene<'_>, memory: &Memory) -> Option<CopyConfig> {
-    let held = scene.own.and_then(|own| own.copies).is_some_and(is_held);
+    let copies = match &scene.seen.own {
+        OwnRedis::Up(own) => own.copies,
+        OwnRedis::Loading(_, _, Some(copies)) => Some(*copies),
+        OwnRedis::Loading(..) | OwnRedis::Silent(_) => {
+            return scene.note().and_then(|note| note.copies);
+        }
+    };
     let waits = !(memory.were_here.is_empty() && wants_note(scene, memory).is_empty());
-    memory
-        .copies
-        .filter(|_| waits || held && guard::foreign_in_table(scene).is_some())
+    let held = copies.is_some_and(is_held);
+    memory.copies.filter(|_| waits || held)
+}
+
+/// Who was here must not be forgotten when this agent or its Redis is restarted, and tables have it elsewhere.
+pub(super) fn wants_note_of_who_was_here(
+    scene: &Scene<'_>,
+    memory: &Memory,
+) -> BTreeMap<NodeId, SocketAddr> {
+    let here = SocketAddr::new(scene.policy.pod_ip, scene.policy.redis_port);
+    memory.were_here.iter().map(|id| (*id, here)).collect()
 }
 
 /// The replicas of this master that may have the data with which it has not come up: that have it, or have not
@@ -301,9 +265,9 @@ fn may_have_data(
         link.is_some_and(|link| link.link_up && link.master_host == here)
     };
     let empty = |facts: &PeerFacts| facts.keys == 0 && !linked(facts);
-    let waits = |node: &&NodeEntry| {
-        let answer = facts(&node.id);
-        answer.map_or(!known.contains_key(&node.id), empty)
+    let waits = |node: &&NodeEntry| match facts(&node.id) {
+        Some(facts) => empty(facts),
+        None => !known.contains_key(&node.id) && !readiness::was_replaced(scene, node),
     };
     let another_waits = followers.iter().any(waits);
     let mut may_have = Vec::new();
@@ -318,15 +282,16 @@ fn may_have_data(
         if answer.is_some() {
             *unheard = None;
         }
+        // Who is still to be created dials before anybody has seen it, and has had no time to answer; nor has who
+        // reads its data.
+        if let Some(since) = unheard
+            && (!may_be_there(scene, node) || loads(scene, node))
+        {
+            *since = scene.seen.now;
+        }
         let long = unheard.is_some_and(|since| scene.seen.now - since > patience(own));
         if readiness::replaced(scene, node) || long && another_waits {
             return false;
-        }
-        // Who is still to be created dials before anybody has seen it, and has had no time to answer.
-        if let Some(since) = unheard
-            && !may_be_there(scene, node)
-        {
-            *since = scene.seen.now;
         }
         may_have.push(*id);
         true
@@ -358,15 +323,22 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         // Whose pod is another node by now dials nobody, but for that one.
         let mut followers = own.table.others().filter(|other| other.master == Some(*id));
         let follow = follow(scene, id);
-        let followed =
-            !follow.is_empty() || followers.any(|other| !readiness::was_replaced(scene, other));
+        // Who has not found its master yet is asked until it has.
+        let waiting = &scene.memory.waiting;
+        let waits_here = waiting.iter().any(|(waits, (master, _))| {
+            let node = own.table.get(waits);
+            master == id && !node.is_some_and(|node| readiness::was_replaced(scene, node))
+        });
+        let followed = waits_here
+            || !follow.is_empty()
+            || followers.any(|other| !readiness::was_replaced(scene, other));
+        // Or it does not, and this agent has not asked it yet.
+        let mut followers = own.table.others().filter(|other| other.master == Some(*id));
+        let young = scene.seen.now - scene.memory.up_seen_since <= patience(own);
+        let asked = !young || !followers.any(|other| !other.flags.fail() && unasked(scene, other));
         // That is as a table from before has it, until others have told better.
         let harmless = !followed || succeeded;
-        // Who has not found its master yet is asked until it has.
-        let waits_here = follow
-            .iter()
-            .any(|(_, facts)| waits_at(facts, scene.policy.pod_ip));
-        if elsewhere && !waits_here || harmless && told {
+        if elsewhere && !waits_here && asked || harmless && told {
             return false;
         }
         let may_yet_be_told = up_for(scene, own) <= patience(own) || scene.may_wait_for_us(None);
@@ -380,10 +352,14 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let master = node.master.as_ref();
         master.is_some_and(|master| were_here.contains(master))
     });
-    let followers = followers.filter_map(|node| scene.ordinal_of(&node.id));
-    let ordinals = were_here.iter().flat_map(|id| follow(scene, id));
-    let ordinals = followers.chain(ordinals.map(|(ordinal, _)| ordinal));
-    for socket in ordinals.flat_map(|ordinal| scene.sockets_of(ordinal)) {
+    let followers = followers.map(|node| node.id);
+    let waiting = scene.memory.waiting.iter();
+    let waiting = waiting.filter(|(_, (master, _))| were_here.contains(master));
+    let followers = followers.chain(waiting.map(|(id, _)| *id));
+    let followers = followers.filter_map(|id| scene.ordinal_of(&id));
+    let ordinals = followers.chain(were_here.iter().flat_map(|id| follow(scene, id)));
+    let sockets: BTreeSet<SocketAddr> = ordinals.flat_map(|k| scene.sockets_of(k)).collect();
+    for socket in sockets {
         plan.ask(socket, ASK_GAP);
     }
     plan.memory_mut().were_here = were_here;
@@ -391,20 +367,31 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
 }
 
 /// The pods that have said last that they follow this node.
-fn follow<'a>(scene: &Scene<'a>, id: &NodeId) -> Vec<(u32, &'a PeerFacts)> {
+fn follow(scene: &Scene<'_>, id: &NodeId) -> Vec<u32> {
     let last = scene.memory.verified.iter();
-    let last = last.filter_map(|(ordinal, (_, answer))| match &answer.redis {
-        PeerRedis::Up(facts) => Some((*ordinal, facts)),
-        PeerRedis::Silent(_) => None,
+    let follow = last.filter(|(_, (_, answer))| {
+        matches!(&answer.redis, PeerRedis::Up(facts) if facts.master == Some(*id))
     });
-    last.filter(|(_, facts)| facts.master == Some(*id))
-        .collect()
+    follow.map(|(ordinal, _)| *ordinal).collect()
 }
 
-/// Whether this replica dials that address, and has no link.
-fn waits_at(facts: &PeerFacts, ip: IpAddr) -> bool {
-    let link = facts.replica.as_ref();
-    link.is_some_and(|link| link.master_host == ip.to_string() && !link.link_up)
+/// Whether this node has not answered lately, and may.
+fn unasked(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let memory = scene.memory;
+    let mut verified = memory.verified.values();
+    let it = |(_, answer): &(SocketAddr, PeerAnswer)| answered_id(answer) == Some(node.id);
+    let answered = memory.places.contains_key(&node.id) || verified.any(it);
+    !answered && !readiness::was_replaced(scene, node)
+}
+
+/// Whether this node may have the last data of its shard, and would drop them for a copy of this one as soon as
+/// nobody expects it any more.
+pub(super) fn waits_for(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let memory = scene.memory;
+    let were_here = |master: &NodeId| memory.were_here.contains(master);
+    let waits =
+        memory.came_up_empty.contains_key(&node.id) || node.master.as_ref().is_some_and(were_here);
+    waits && !readiness::was_replaced(scene, node)
 }
 
 /// How long the own Redis has answered, as far as this agent knows.
@@ -413,6 +400,16 @@ fn up_for(scene: &Scene<'_>, own: &OwnFacts) -> Duration {
         Some(at) => scene.seen.now - at,
         None => Duration::from_secs(own.server.uptime_s),
     }
+}
+
+/// Whether its pod has answered that its Redis reads its data.
+fn loads(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let ordinal = scene.ordinal_of(&node.id);
+    let sockets = ordinal.map_or_else(Default::default, |ordinal| scene.sockets_of(ordinal));
+    let mut answers = sockets
+        .into_iter()
+        .filter_map(|socket| scene.memory.answers.get(&socket));
+    answers.any(|answer| matches!(answer.redis, PeerRedis::Silent(Silence::Garbled(_))))
 }
 
 fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {

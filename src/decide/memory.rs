@@ -106,6 +106,11 @@ pub struct Memory {
     pub copies: Option<CopyConfig>,
     /// Nodes that had this pod's address when the own Redis came up, for as long as their replicas may dial it.
     pub were_here: BTreeSet<NodeId>,
+    /// When this agent has seen the own Redis answer for the first time since either was started.
+    pub up_seen_since: Moment,
+    /// Replicas that have said last that they dial this pod's address and have no link; whom they follow, and when
+    /// they said so; none longer ago than two minutes.
+    pub waiting: BTreeMap<NodeId, (NodeId, Moment)>,
     /// Replicas of this master, which has come up without data, that may have it, and since when that has
     /// not been heard; `None` for those that have said so.
     pub came_up_empty: BTreeMap<NodeId, Option<Moment>>,
@@ -204,6 +209,7 @@ impl Memory {
         next.learn_met(seen);
         next.learn_versions();
         hold::learn(&mut next, &self.run_id, policy, seen);
+        hold::learn_who_waits(&mut next, policy, seen);
         if let OwnRedis::Loading(server, ..) = &seen.own {
             next.loading_run_id.clone_from(&server.run_id);
         }

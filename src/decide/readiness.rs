@@ -422,8 +422,8 @@ pub(super) fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let mut others = scene.table().into_iter().flat_map(NodeTable::others);
     heir.is_some_and(|heir| heir.facts.id != node.id)
         || others.any(|other| {
-            let there = other.id != node.id && scene.in_reach(other);
-            there && scene.ordinal_of(&other.id) == Some(ordinal)
+            let heard = scene.in_reach(other) && !scene.memory.unheard.contains_key(&other.id);
+            other.id != node.id && heard && scene.ordinal_of(&other.id) == Some(ordinal)
         })
 }
 

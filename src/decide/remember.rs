@@ -15,6 +15,7 @@ use std::time::Duration;
 const ADOPT_AFTER: Duration = Duration::from_secs(10);
 /// The volume may be read-only or full.
 const GAP: Duration = Duration::from_secs(1);
+const CHANGED: &str = "what is known has changed";
 const PAUSE_CHANGED: &str = "a pause has begun or ended";
 
 /// Orders the note to be written when it is not what it should be.
@@ -33,12 +34,22 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let present = scene.note().cloned().unwrap_or_default();
     let paused = pause::wants_note(scene, plan, present.paused);
+    let copies = hold::wants_note_of_copies(scene, plan.memory());
     if scene.own.is_none() {
-        // A pause may begin and end while Redis is away; nothing else is known then.
-        if paused != present.paused {
-            let wanted = VolumeNote { paused, ..present };
-            let key = format!("remember pause {paused:?}");
-            plan.act(key, GAP, Action::Remember(wanted), PAUSE_CHANGED);
+        // A pause may begin and end while Redis is away, and copies are held back while it reads its data;
+        // nothing else is known then.
+        let wanted = VolumeNote {
+            paused,
+            copies,
+            ..present.clone()
+        };
+        if wanted != present {
+            let why = match paused == present.paused {
+                true => CHANGED,
+                false => PAUSE_CHANGED,
+            };
+            let key = format!("remember pause {paused:?} {copies:?}");
+            plan.act(key, GAP, Action::Remember(wanted), why);
         }
         return;
     }
@@ -56,21 +67,22 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         node_timeout_ms: hasten::wants_note(scene),
         paused,
         may_have_data: hold::wants_note(scene, plan.memory()),
-        copies: hold::wants_note_of_copies(scene, plan.memory()),
+        were_here: hold::wants_note_of_who_was_here(scene, plan.memory()),
+        copies,
     };
     if wanted != present {
         // Each content has its own limit: the note that hastening needs must not wait for the
         // limit of the one before.
         let key = format!(
-            "remember {member} {:?} {:?} {:?} {:?}",
-            wanted.gate_run_id, wanted.node_timeout_ms, wanted.paused, wanted.may_have_data
+            "remember {member} {:?} {:?} {:?} {:?} {:?} {:?}",
+            wanted.gate_run_id,
+            wanted.node_timeout_ms,
+            wanted.paused,
+            wanted.may_have_data,
+            wanted.were_here,
+            wanted.copies
         );
-        plan.act(
-            key,
-            GAP,
-            Action::Remember(wanted),
-            "what is known has changed",
-        );
+        plan.act(key, GAP, Action::Remember(wanted), CHANGED);
     }
 }
 

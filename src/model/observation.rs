@@ -329,6 +329,9 @@ pub struct VolumeNote {
     /// whether they have said that they have it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub may_have_data: BTreeMap<NodeId, bool>,
+    /// Nodes that had this pod's address, with it, and whose replicas may dial it still.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub were_here: BTreeMap<NodeId, SocketAddr>,
     /// What was configured before whole copies were held back, kept meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<CopyConfig>,

@@ -1,6 +1,6 @@
 //! Random states of nodes.conf, of its copies, and of the note.
 
-use super::{CLUSTER, Mood, NODES, any_copies, id, mostly};
+use super::{CLUSTER, Mood, NODES, any_copies, id, mostly, socket};
 use proptest::prelude::*;
 use redis_sidecar::model::kept_conf::{DataOnVolume, KeptConf};
 use redis_sidecar::model::node_table::NodesConf;
@@ -63,9 +63,10 @@ pub(super) fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
         prop::option::of(Just(5000u64)),
         prop::collection::btree_map((0..NODES).prop_map(id), any::<bool>(), 0..2),
         prop::option::of(any_copies()),
+        prop::option::of((0..NODES, 1..NODES)),
     );
     let note = note.prop_map(
-        |(member, cluster, pods, gate_run_id, node_timeout_ms, may_have_data, copies)| {
+        |(member, cluster, pods, gate_run_id, node_timeout_ms, may_have_data, copies, was_here)| {
             Volume::Says(VolumeNote {
                 member,
                 cluster: if member {
@@ -79,6 +80,10 @@ pub(super) fn any_volume(mood: Mood) -> impl Strategy<Value = Volume> {
                 node_timeout_ms,
                 paused: None,
                 may_have_data,
+                were_here: (was_here
+                    .map(|(node, at)| (id(node), socket(at)))
+                    .into_iter())
+                .collect(),
                 copies,
             })
         },

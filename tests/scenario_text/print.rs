@@ -133,6 +133,11 @@ fn note_words(note: &VolumeNote) -> String {
         let word = if *said { "data" } else { "data?" };
         format!("{word}={}", short_ids(&id.to_string()))
     }));
+    words.extend(
+        note.were_here
+            .iter()
+            .map(|(id, at)| format!("was-here={}@{at}", short_ids(&id.to_string()))),
+    );
     words.extend(note.copies.map(|copies| {
         let disk = if copies.diskless { "" } else { ",disk" };
         format!("copies={}{disk}", copies.delay_s)

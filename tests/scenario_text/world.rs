@@ -340,6 +340,12 @@ impl World {
                             let (id, ordinal) = pair.split_once(':').ok_or("takes id:ordinal")?;
                             note.pods.insert(node_id(id), number(ordinal)?);
                         }
+                        ("was-here", place) => {
+                            let (id, at) = place.split_once('@').ok_or("takes id@ordinal")?;
+                            let ip = self.ip(&format!("@{at}"))?;
+                            let at = SocketAddr::new(ip, self.policy.redis_port);
+                            note.were_here.insert(node_id(id), at);
+                        }
                         ("gate", run_id) => note.gate_run_id = Some(run_id.to_owned()),
                         ("timeout", ms) => note.node_timeout_ms = Some(number(ms)?),
                         ("paused", span) => note.paused = Some(asked::paused(span)?),

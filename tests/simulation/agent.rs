@@ -171,6 +171,7 @@ fn go_on(world: &mut World, pod: usize, phase: Phase, ms: i64) {
 
 /// The own Redis, the volume and DNS.
 fn look(world: &mut World, pod: usize) {
+    super::owners::note_majority(world, pod);
     let own = own_redis_of(world, pod);
     let file = super::files::nodes_conf_of(world, pod);
     let zone = world.pods[pod].cluster;

@@ -68,6 +68,14 @@ pub(crate) fn note_minorities(world: &mut World) {
     }
 }
 
+/// What an agent sees may be there for less than the judge's gap (seed 2700015888).
+pub(crate) fn note_majority(world: &mut World, pod: usize) {
+    let node = world.pods[pod].node.as_ref();
+    if node.is_some_and(|node| !sees_no_majority(node)) {
+        world.judge.minority_since.remove(&pod);
+    }
+}
+
 fn sees_no_majority(node: &Node) -> bool {
     let owners = node.recs.values().filter(|rec| rec.segs != 0);
     let lost = owners.filter(|rec| rec.fail || rec.pfail).count();
