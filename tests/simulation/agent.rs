@@ -2,11 +2,12 @@
 //! action as steps of their own, so that it acts on what was true a while ago.
 
 use super::fake::PORT;
-use super::world::{Event, World, cluster_name};
+use super::layout::cluster_name;
+use super::world::{Event, World};
 use redis_sidecar::decide::decide;
 use redis_sidecar::decide::memory::Memory;
 use redis_sidecar::decide::policy::{GhostTimes, Policy};
-use redis_sidecar::model::asked::{Asked, StopAsked};
+use redis_sidecar::model::asked::{Asked, PauseAsked, StopAsked};
 use redis_sidecar::model::decision::{Action, Decision, Planned};
 use redis_sidecar::model::history::HistorySeen;
 use redis_sidecar::model::identity::NodeId;
@@ -43,6 +44,8 @@ pub(crate) struct Agent {
     pub(crate) conf_error: Option<String>,
     dns: Option<(i64, PeersSeen)>,
     pub(crate) rounds: u64,
+    /// What a person has asked last.
+    pub(crate) pause: Option<PauseAsked>,
 }
 
 /// How long a handoff may take, in milliseconds.
@@ -61,6 +64,7 @@ impl Agent {
         });
         Asked {
             stop,
+            pause: self.pause.clone(),
             ..Asked::default()
         }
     }
@@ -116,6 +120,7 @@ pub(crate) fn start(world: &mut World, pod: usize) {
         conf_error: None,
         dns: None,
         rounds: 0,
+        pause: None,
     });
     world.after(1, Event::Agent(pod, steps));
     world.tell(|world| format!("{} agent starts", world.pod_name(pod)));

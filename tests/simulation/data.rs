@@ -49,7 +49,11 @@ fn blame(world: &mut World, pod: usize, from: Option<usize>, lost: Keys, mistake
     let begun = begun - (world.wall(pod) - world.now);
     let before_its_agent = q.agent.as_ref().is_none_or(|agent| agent.started >= begun);
     let mistaken = mistaken && !(before_its_agent && world.layout.gate == Gate::Init);
-    let promised = world.heals && !world.judge.merge_planted && !world.judge.clone_planted;
+    // Who is paused holds nothing back.
+    let paused = world.people.paused_until.get(&from);
+    let paused = paused.is_some_and(|until| *until >= begun);
+    let promised =
+        world.heals && !paused && !world.judge.merge_planted && !world.judge.clone_planted;
     if (empty || mistaken) && p.cluster == q.cluster && promised {
         let (name, of) = (world.pod_name(pod), world.pod_name(from));
         let had = if mistaken {

@@ -96,10 +96,12 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
         9 => freeze_agent(world),
         10 | 11 => partition(world),
         12 | 13 => dns_trouble(world),
+        14 if world.layout.pauses => super::people::pause(world),
         14 => lose_answers(world),
         15 if world.rng.bool() => clock_jumps(world),
         15 => world.snatch_next = true,
         16 => agent_lags(world),
+        17..=19 if world.layout.rolls => super::people::begin_roll(world),
         17..=19 => super::stops::announce(world),
         20 => volumes::fill(world),
         21 => super::in_order::delete_all(world),
@@ -364,6 +366,7 @@ pub(crate) fn snatch(world: &mut World, ip: IpAddr) {
 pub(crate) fn heal(world: &mut World) {
     world.tell(|_| "= all faults end".to_owned());
     world.snatch_next = false;
+    super::people::end(world);
     let pairs: Vec<(usize, usize)> = world.blocked.iter().copied().collect();
     world.unblock(&pairs);
     world.answers_lost = false;

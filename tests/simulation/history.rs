@@ -6,8 +6,9 @@ use super::faults::{self, Kind};
 use super::gate::Gate;
 use super::honest::{create_the_rest, dishonest};
 use super::known::{Known, needs_a_person, waiting};
+use super::layout::{Layout, cluster_name};
 use super::whole::{not_whole, unreported};
-use super::world::{Event, Layout, World, cluster_name};
+use super::world::{Event, World};
 use redis_sidecar::decide::policy::FEW;
 use redis_sidecar::model::identity::{NodeId, Shape};
 use redis_sidecar::model::observation::VolumeNote;
@@ -34,6 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) writes: u64,
     pub(crate) lost_by_redis: u32,
     pub(crate) handoffs: u64,
+    pub(crate) rolled: u64,
     pub(crate) known: Known,
     pub(crate) told: Vec<String>,
 }
@@ -60,6 +62,8 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         node_timeout: [1000, 2000, 5000][rng.usize(0..3)],
         inotify: rng.u8(0..4) > 0,
         migrates: seed / 32 % 2 == 1,
+        rolls: seed / 64 % 4 == 3,
+        pauses: seed / 64 % 4 == 2,
         gate: [Gate::None, Gate::None, Gate::Init, Gate::Sidecar][(seed / 8 % 4) as usize],
         own_passwords: rng.bool(),
         few: if seed % 4 == 3 { 2 } else { FEW },
@@ -94,6 +98,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         writes: world.judge.writes,
         lost_by_redis: world.judge.lost_by_redis,
         handoffs: world.judge.handoffs,
+        rolled: world.people.rolled,
         known: world.judge.known,
         told: world.history(),
     }
@@ -124,6 +129,7 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
     }
     let until = world.now + world.rng.i64(0..6000);
     world.run(until)?;
+    super::people::finish(world)?;
     faults::heal(world);
     if kind == Kind::Holding {
         return be_honest(world);

@@ -244,7 +244,8 @@ pub(crate) fn ordered(world: &mut World, pod: usize, action: &Action) {
     let found = found
         .or_else(|| s9_foreign(world, pod, action))
         .or_else(|| s11_lost(world, pod, action))
-        .or_else(|| s10_doubled(world, pod, action));
+        .or_else(|| s10_doubled(world, pod, action))
+        .or_else(|| super::people::paused(world, pod, action));
     if let Some(what) = found {
         let name = world.pod_name(pod);
         world

@@ -23,8 +23,10 @@ mod honest;
 mod in_order;
 mod invariants;
 mod known;
+mod layout;
 mod network;
 mod owners;
+mod people;
 mod process_faults;
 mod queue;
 mod restored;
@@ -91,6 +93,7 @@ struct Totals {
     writes: u64,
     lost: u64,
     handoffs: u64,
+    rolled: u64,
     known: known::Known,
     bad: BTreeSet<u64>,
 }
@@ -121,6 +124,7 @@ fn fresh_seeds() {
         totals.writes += outcome.writes;
         totals.lost += u64::from(outcome.lost_by_redis);
         totals.handoffs += outcome.handoffs;
+        totals.rolled += outcome.rolled;
         totals.known += outcome.known;
         if let Err(what) = outcome.result {
             println!("seed {seed}: {what}");
@@ -131,13 +135,14 @@ fn fresh_seeds() {
     let totals = totals.into_inner().unwrap();
     let known = totals.known;
     println!(
-        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} whose master came up without, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} empty masters held back for voters that are not created, {} handoffs that ended late by a clock set back and lost keys, {} replicas that dropped keys for another node's data; {} histories failed",
+        "{} histories from seed {first}, {} faults, {} simulated hours, {} steps, {} writes, {} handoffs, {} rolling updates; Redis by itself lost {} keys, and left {} shards whose nodes replicate each other, {} without data, {} whose master came up without, {} lost masters that own slots and {} replicas of a replica; {} merges as an agent was stopped right after its MEET, {} half-open links, {} empty masters held back for voters that are not created, {} handoffs that ended late by a clock set back and lost keys, {} replicas that dropped keys for another node's data; {} histories failed",
         totals.histories,
         totals.faults,
         totals.ms / 3_600_000,
         totals.steps,
         totals.writes,
         totals.handoffs,
+        totals.rolled,
         totals.lost,
         known.rings,
         known.emptied,

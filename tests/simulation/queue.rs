@@ -27,6 +27,7 @@ pub(crate) enum Event {
     Start(usize, Option<IpAddr>),
     ClientWrite,
     InOrder,
+    Roll,
     Undo(Undo),
 }
 

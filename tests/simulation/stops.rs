@@ -6,23 +6,26 @@ use super::world::{Event, Pod, World};
 /// For so long a handoff may be under way (`CLUSTER_MF_TIMEOUT`).
 const HANDOFF_MS: i64 = 5000;
 
-/// The kubelet runs the hook, and some time later stops the pod, whatever has come of it.
 pub(crate) fn announce(world: &mut World) {
     for pod in some_pods(world) {
-        if world.pods[pod].ip.is_none() {
-            continue;
+        if world.pods[pod].ip.is_some() {
+            announce_to(world, pod);
         }
-        let ms = match world.rng.u8(0..4) {
-            0 => world.rng.i64(5..300),
-            _ => world.rng.i64(300..9000),
-        };
-        world.tell(|world| format!("* {} will be stopped in {ms} ms", world.pod_name(pod)));
-        let now = world.now;
-        world.judge.to_be_stopped.insert(pod, now);
-        super::agent::wake(world, pod);
-        let start = world.pods[pod].starts;
-        world.after(ms, Event::Undo(Undo::Stopped(pod, start)));
     }
+}
+
+/// The kubelet runs the hook, and some time later stops the pod, whatever has come of it.
+pub(crate) fn announce_to(world: &mut World, pod: usize) {
+    let ms = match world.rng.u8(0..4) {
+        0 => world.rng.i64(5..300),
+        _ => world.rng.i64(300..9000),
+    };
+    world.tell(|world| format!("* {} will be stopped in {ms} ms", world.pod_name(pod)));
+    let now = world.now;
+    world.judge.to_be_stopped.insert(pod, now);
+    super::agent::wake(world, pod);
+    let start = world.pods[pod].starts;
+    world.after(ms, Event::Undo(Undo::Stopped(pod, start)));
 }
 
 /// It ends, and comes back.

@@ -2,7 +2,8 @@
 //! `invariants.rs`.
 
 use super::fake::{LinkState, Node};
-use super::world::{Pod, World, cluster_name};
+use super::layout::cluster_name;
+use super::world::{Pod, World};
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::reason::ReasonCode;
 use std::collections::BTreeMap;

@@ -8,11 +8,13 @@ use super::dns::Zone;
 use super::fake::replication::Source;
 use super::fake::volume::{Damage, Disk, Settings};
 use super::fake::{Env, LinkId, LinkState, Node, Process};
-use super::gate::{Gate, Held};
+use super::gate::Held;
 use super::invariants::Judge;
+use super::layout::Layout;
+use super::people::People;
 use super::queue::Due;
 pub(crate) use super::queue::Event;
-use redis_sidecar::model::identity::{NodeId, Shape};
+use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::observation::NodesFile;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -55,24 +57,6 @@ pub(crate) struct Pod {
     pub(crate) volume_full: bool,
 }
 
-/// What a history's clusters look like.
-#[derive(Debug, Clone)]
-pub(crate) struct Layout {
-    pub(crate) shape: Shape,
-    /// Pods of each cluster beyond its first shape.
-    pub(crate) beyond: u32,
-    pub(crate) clusters: usize,
-    pub(crate) node_timeout: i64,
-    pub(crate) inotify: bool,
-    /// `cluster-allow-replica-migration`
-    pub(crate) migrates: bool,
-    pub(crate) gate: Gate,
-    /// Replication to another cluster is refused (a `masterauth` of its own).
-    pub(crate) own_passwords: bool,
-    /// As in the agents' policy.
-    pub(crate) few: u32,
-}
-
 pub(crate) struct World {
     pub(crate) now: i64,
     pub(crate) rng: fastrand::Rng,
@@ -92,6 +76,8 @@ pub(crate) struct World {
     pub(crate) in_order: Option<usize>,
     /// The first of them that is not ready, or does not exist.
     pub(crate) first_unready: Option<usize>,
+    /// What people do to the clusters.
+    pub(crate) people: People,
     /// What every volume was at one time.
     pub(crate) snapshots: BTreeMap<usize, Disk>,
     /// The address of the next pod that is met is given to another one.
@@ -108,10 +94,6 @@ pub(crate) struct World {
     next_link: LinkId,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
-}
-
-pub(crate) fn cluster_name(cluster: usize) -> &'static str {
-    ["default/redis-app", "blue/redis-app"][cluster]
 }
 
 impl World {
@@ -151,6 +133,7 @@ impl World {
             answers_lost: false,
             heals: true,
             in_order: None,
+            people: People::default(),
             first_unready: None,
             snapshots: BTreeMap::new(),
             snatch_next: false,
@@ -303,6 +286,7 @@ impl World {
             }
             Event::ClientWrite => self.client_write(),
             Event::InOrder => super::in_order::look(self),
+            Event::Roll => super::people::roll(self),
             Event::Undo(undo) => super::faults::undo(self, &undo),
         }
     }

@@ -4,7 +4,8 @@ use super::super::fake::PORT;
 use super::super::fake::text::ranges;
 use super::super::fake::volume::Disk;
 use super::super::gate::{Gate, Held};
-use super::super::world::{Layout, Pod, World};
+use super::super::layout::Layout;
+use super::super::world::{Pod, World};
 use super::tables::{Answers, Names, SHARES, Tables};
 use super::{Script, Step};
 use anyhow::{Result, anyhow, bail};
@@ -68,6 +69,8 @@ impl Fake {
             node_timeout: script.node_timeout,
             inotify: false,
             migrates: false,
+            rolls: false,
+            pauses: false,
             gate: Gate::None,
             own_passwords: false,
             few: 0,

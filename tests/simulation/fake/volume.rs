@@ -1,7 +1,7 @@
 //! What a server leaves on its volume, and how it starts from it.
 
 use super::{Election, Keys, Node, Rec, bus::random_id};
-use crate::world::Layout;
+use crate::layout::Layout;
 use redis_sidecar::model::history::Standing;
 use redis_sidecar::model::identity::NodeId;
 use redis_sidecar::model::kept_conf::{DataOnVolume, KeptConf};
