@@ -25,6 +25,8 @@ use serde_yaml_ng::Value;
 mod access;
 #[path = "manifests/components.rs"]
 mod components;
+#[path = "manifests/copies.rs"]
+mod copies;
 #[path = "manifests/read.rs"]
 mod read;
 #[path = "manifests/rendered.rs"]

@@ -370,6 +370,9 @@ fn the_chart_knows_old_servers() {
         let settings: Vec<&str> = conf.lines().collect();
         assert!(settings.contains(&bind), "{tag}: {conf}");
         assert!(settings.contains(&migration), "{tag}: {conf}");
+        for copies in ["repl-diskless-sync yes", "repl-diskless-sync-delay 1"] {
+            assert!(settings.contains(&copies), "{tag}: {conf}");
+        }
     }
 }
 
