@@ -38,6 +38,8 @@ mod identity;
 mod killed;
 #[path = "faults/lifecycle.rs"]
 mod lifecycle;
+#[path = "faults/lost_shard.rs"]
+mod lost_shard;
 #[path = "faults/lost_volumes.rs"]
 mod lost_volumes;
 #[path = "faults/migration.rs"]

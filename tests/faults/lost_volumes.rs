@@ -1,10 +1,10 @@
-//! Lost volumes: a master's, a replica's, a whole shard's (scenarios 24-27), at the same and at a new
-//! address, before and after Redis noticed; and how often a replica copies the emptiness.
+//! Lost volumes: a master's, a replica's (scenarios 24-26), at the same and at a new address, before and
+//! after Redis noticed; and how often a replica copies the emptiness. A whole shard's: `lost_shard.rs`.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use testbed::{Builder, Ending, Pod, Snapshot, Testbed, canary::Canary, wait, writes::Writes};
+use anyhow::{Result, ensure};
+use testbed::{Builder, Ending, Pod, Snapshot, Testbed, canary::Canary, wait};
 
 use crate::common::*;
 
@@ -15,7 +15,7 @@ pub(crate) fn impatient(name: &str) -> Builder {
         .agent_env("TEST_GHOSTS_GONE_FOR_MS", "4000")
 }
 
-async fn with_data(name: &str) -> Result<(Testbed, Snapshot, Canary)> {
+pub(crate) async fn with_data(name: &str) -> Result<(Testbed, Snapshot, Canary)> {
     filled(impatient(name).build().await?).await
 }
 
@@ -41,13 +41,13 @@ pub(crate) async fn copied(bed: &Testbed, before: &Snapshot) -> Result<()> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Address {
+pub(crate) enum Address {
     Same,
     New,
 }
 
 /// Ends a pod and takes its volume away.
-async fn lose(bed: &Testbed, ordinal: usize, address: Address) -> Result<()> {
+pub(crate) async fn lose(bed: &Testbed, ordinal: usize, address: Address) -> Result<()> {
     let pod = bed.pod(ordinal)?;
     bed.end_pod(ordinal, Ending::Kill).await?;
     pod.wipe_volume().await?;
@@ -75,7 +75,7 @@ async fn elected(bed: &Testbed, ordinal: usize) -> Result<()> {
 }
 
 /// Waits until the others have this pod's former node for failed.
-async fn failed(bed: &Testbed, before: &Snapshot, gone: usize) -> Result<()> {
+pub(crate) async fn failed(bed: &Testbed, before: &Snapshot, gone: usize) -> Result<()> {
     let pod = bed.pod(0)?;
     wait::until(LONG, "it is noticed", async || {
         let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
@@ -215,58 +215,6 @@ async fn a_replicas_volume_lost() -> Result<()> {
         bed.finish().await?;
     }
     Ok(())
-}
-
-/// Scenario 27: nobody has the data. A person decides; nothing is taken, replaced or forgotten.
-#[tokio::test]
-async fn a_whole_shards_volumes_lost() -> Result<()> {
-    shard_lost("lost-shard", [Address::New, Address::Same], false).await
-}
-
-#[tokio::test]
-async fn a_whole_shards_volumes_lost_at_the_same_addresses() -> Result<()> {
-    shard_lost("lost-shard-same", [Address::Same; 2], false).await
-}
-
-#[tokio::test]
-async fn a_whole_shards_volumes_lost_and_noticed() -> Result<()> {
-    shard_lost("lost-shard-late", [Address::New; 2], true).await
-}
-
-async fn shard_lost(name: &str, [one, four]: [Address; 2], noticed: bool) -> Result<()> {
-    let (bed, before, _) = with_data(name).await?;
-    lose(&bed, 1, one).await?;
-    lose(&bed, 4, four).await?;
-    if noticed {
-        failed(&bed, &before, 1).await?;
-    }
-    bed.start_pod(1).await?;
-    bed.start_pod(4).await?;
-    let (one, four) = (bed.pod(1)?, bed.pod(4)?);
-    says(&one, "old-identity-owns-slots", "still owns slots").await?;
-    says(&four, "slots-uncovered", "a person must decide").await?;
-    for ordinal in [0, 2, 3, 5] {
-        let pod = bed.pod(ordinal)?;
-        says(&pod, "slots-uncovered", "redis-app-1").await?;
-    }
-    // Introduced, and the replica's old ID forgotten; then nothing more.
-    wait::until(LONG, "all is left alone", async || left_alone(&bed).await).await?;
-    let writes = bed.writes_seen().await?.since(&Writes::default());
-    let taken = writes.iter().find(|write| {
-        let of_blank = write.starts_with("pod 1:") || write.starts_with("pod 4:");
-        of_blank
-            && ["replicate", "addslots", "failover"]
-                .iter()
-                .any(|w| write.contains(w))
-    });
-    ensure!(taken.is_none(), "{writes:?}");
-    for pod in [bed.pod(0)?, bed.pod(2)?] {
-        let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
-        let owner = nodes.lines().find(|line| line.contains(" 5461-10922"));
-        let owner = owner.context("nobody owns the slots")?;
-        ensure!(owner.starts_with(&before.nodes[&1].node_id), "{nodes}");
-    }
-    bed.finish().await
 }
 
 /// How often a replica copies the emptiness of its master's pod when that comes back without its volume

@@ -9,20 +9,20 @@ use testbed::{Ending, Pod, Testbed, wait};
 use crate::{common::*, lost_volumes::impatient};
 
 /// The agent alone, and in DNS.
-async fn agent_first(bed: &Testbed, ordinal: usize) -> Result<Arc<Pod>> {
+pub(crate) async fn agent_first(bed: &Testbed, ordinal: usize) -> Result<Arc<Pod>> {
     let pod = bed.pod(ordinal)?;
     pod.start_agent().await?;
     bed.publish(&pod);
     Ok(pod)
 }
 
-async fn gate(pod: &Pod) -> Result<(u16, String)> {
+pub(crate) async fn gate(pod: &Pod) -> Result<(u16, String)> {
     let answer = pod.get("/startz").await?;
     Ok((answer.status, answer.body))
 }
 
 /// What the kubelet does: Redis is started when the gate opens.
-async fn redis_when_open(pod: &Pod) -> Result<()> {
+pub(crate) async fn redis_when_open(pod: &Pod) -> Result<()> {
     wait::until(LONG, "the start gate opens", async || {
         let (status, body) = gate(pod).await?;
         ensure!(status == 200, "{}: {status} {body}", pod.name);
@@ -75,7 +75,7 @@ async fn a_first_start_and_a_restart_of_all_come_through() -> Result<()> {
     bed.finish().await
 }
 
-async fn held(pod: &Pod) -> Result<()> {
+pub(crate) async fn held(pod: &Pod) -> Result<()> {
     wait::until(LONG, "its Redis is held back", async || {
         let (status, body) = gate(pod).await?;
         ensure!(status == 503, "{status}");
