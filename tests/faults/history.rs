@@ -10,7 +10,7 @@ use testbed::{Ending, Pod, wait};
 use crate::common::*;
 
 /// `event: detail` of each, the newest last.
-async fn told(pod: &Pod) -> Result<Vec<String>> {
+pub(crate) async fn told(pod: &Pod) -> Result<Vec<String>> {
     let history: Value = pod.get("/history").await?.json()?;
     ensure!(history["pod"] == pod.name.as_str(), "{history}");
     let events = history["events"].as_array().context("no events")?;

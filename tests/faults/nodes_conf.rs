@@ -70,20 +70,32 @@ async fn start_after_init(bed: &Testbed, pod: &Pod) -> Result<()> {
     pod.start().await
 }
 
+/// Waits until the history tells of so many repairs, over all restarts.
+async fn repaired(pod: &Pod, times: usize) -> Result<()> {
+    wait::until(LONG, "each repair is told once", async || {
+        let told = history::told(pod).await?;
+        let of_it = told.iter().filter(|t| t.starts_with("nodes-conf-repaired"));
+        let count = of_it.count();
+        ensure!(count == times, "{count} and not {times}: {told:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// Scenario 30: whatever is left of it, the node comes back as who it was.
 async fn damaged(name: &str, ordinal: usize, damages: &[&'static str]) -> Result<()> {
     let (bed, before) = formed(name).await?;
     let canary = bed.write_canary(name, 300).await?;
     copied(&bed, &ids(&bed).await?).await?;
     let pod = bed.pod(ordinal)?;
-    for how in damages {
+    for (before_this, how) in damages.iter().enumerate() {
         bed.end_pod(ordinal, Ending::Kill).await?;
         damage(&pod.nodes_conf(), how)?;
         start_after_init(&bed, &pod).await.context(*how)?;
         let after = bed.whole(LONG).await.context(*how)?;
         ensure!(after.ids() == before.ids(), "{how}: reborn:\n{after}");
         bed.all_ready(LONG).await.context(*how)?;
-        history::tells(&pod, &["nodes-conf-repaired"]).await?;
+        repaired(&pod, before_this + 1).await.context(*how)?;
         println!("{name}: {how}: back");
     }
     as_before(bed, &before, &canary).await
@@ -150,19 +162,23 @@ async fn the_running_agent_repairs_beside_a_redis_that_is_down() -> Result<()> {
     let (bed, before) = formed("conf-agent").await?;
     let canary = bed.write_canary("conf-agent", 300).await?;
     let ids = ids(&bed).await?;
-    copied(&bed, &ids).await?;
     let pod = bed.pod(5)?;
-    pod.redis.kill().await?;
-    damage(&pod.nodes_conf(), "garbage")?;
-    wait::until(LONG, "nodes.conf is back", async || {
+    let damages = ["empty", "cut", "zeros", "no-myself", "garbage"];
+    for (before_this, how) in damages.iter().enumerate() {
+        copied(&bed, &ids).await?;
+        pod.redis.kill().await?;
+        damage(&pod.nodes_conf(), how)?;
+        repaired(&pod, before_this + 1).await.context(*how)?;
         let text = fs::read_to_string(pod.nodes_conf())?;
-        ensure!(is_of(&text, &ids[5]), "{text}");
-        Ok(())
-    })
-    .await?;
+        ensure!(is_of(&text, &ids[5]), "{how}: {text}");
+        pod.start_redis().await?;
+        let after = bed.whole(LONG).await.context(*how)?;
+        ensure!(after.ids() == before.ids(), "{how}: reborn:\n{after}");
+        bed.all_ready(LONG).await.context(*how)?;
+    }
+    // The last one's is kept, for a person to look at.
     let kept = fs::read_to_string(pod.data_dir().join("redis-sidecar.nodes.conf.damaged"))?;
     ensure!(kept == "what is this\n", "{kept}");
-    pod.start_redis().await?;
     as_before(bed, &before, &canary).await
 }
 
