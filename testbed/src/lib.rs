@@ -14,6 +14,7 @@
 //! | `truth` | whether the cluster is whole, by asking every Redis |
 //! | `canary`, `load`, `ledger`, `writes` | keys that must survive; a writer in the background; users of every shard and the book of what was acknowledged to them; commands that must not be sent |
 //! | `wait`, `http` | a condition with a deadline; a small GET |
+//! | `skip` | what cannot be tested here, and how that is told |
 //! | `address`, `process`, `server`, `client` | loopback subnets, child processes, server versions, Redis connections |
 
 pub mod address;
@@ -28,6 +29,7 @@ pub mod pod;
 pub mod process;
 pub mod readiness;
 pub mod server;
+pub mod skip;
 pub mod split;
 pub mod truth;
 pub mod wait;

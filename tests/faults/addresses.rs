@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Ending, Pod, Snapshot, Testbed, Truth, wait};
+use testbed::{Builder, Ending, Pod, Snapshot, Testbed, Truth, wait};
 
 use crate::common::*;
 
@@ -116,16 +116,15 @@ async fn a_restarted_redis_is_told_its_names_at_the_first_attempt() -> Result<()
     bed.finish().await
 }
 
+/// What a machine lacks that cannot be given such addresses.
+pub(crate) const ON_IPV6: &str = "IPv6 alone (takes root and ip)";
+
 /// A formed cluster on IPv6 alone; `None`, with a line that says why, where this machine has none.
 async fn formed_on_ipv6(name: &str) -> Result<Option<(Testbed, Snapshot)>> {
-    // Adding addresses takes root; without it this machine cannot show anything.
     let timeout = Duration::from_secs(2);
-    let bed = match bed(name).ipv6().node_timeout(timeout).build().await {
-        Ok(bed) => bed,
-        Err(error) => {
-            eprintln!("skipped, as there are no IPv6 addresses to be had: {error:#}");
-            return Ok(None);
-        }
+    let plain = bed(name).node_timeout(timeout);
+    let Some(bed) = if_possible(ON_IPV6, plain, Builder::ipv6).await? else {
+        return Ok(None);
     };
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;

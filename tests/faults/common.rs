@@ -8,7 +8,7 @@ use testbed::{
     Builder, Pod, Role, Snapshot, Testbed,
     canary::Canary,
     ledger::{Ledger, Shard},
-    wait,
+    skip, wait,
 };
 
 /// For anything that takes a moment on an idle machine: it may be a busy one.
@@ -29,6 +29,23 @@ const TOPOLOGY: [&str; 7] = [
 /// A testbed whose pods have the shipped agent.
 pub(crate) fn bed(name: &str) -> Builder {
     Testbed::builder(name).agent(env!("CARGO_BIN_EXE_redis-sidecar"))
+}
+
+/// A testbed that not every machine can have; `None`, with a line that says why, where it cannot be built
+/// and a plain one can.
+pub(crate) async fn if_possible(
+    what: &str,
+    plain: Builder,
+    special: fn(Builder) -> Builder,
+) -> Result<Option<Testbed>> {
+    let error = match special(plain.clone()).build().await {
+        Ok(bed) => return Ok(Some(bed)),
+        Err(error) => error,
+    };
+    plain.build().await?.finish().await?;
+    // Root or not: not every kernel or container has IPv6, or what `nft` takes.
+    skip::not_on_this_machine(what, &error, None)?;
+    Ok(None)
 }
 
 /// A formed cluster of three masters and three replicas.

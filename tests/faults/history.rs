@@ -5,7 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::{Ending, Pod, wait};
+use testbed::{
+    Ending, Pod, Testbed,
+    skip::{self, Capability},
+    wait,
+};
 
 use crate::common::*;
 
@@ -109,12 +113,9 @@ fn unprivileged_agent(folder: &std::path::Path) -> Result<PathBuf> {
 /// history is told from memory.
 #[tokio::test]
 async fn a_volume_that_is_read_only_for_the_agent_is_a_reason_and_no_crash() -> Result<()> {
-    let setpriv = Command::new("setpriv")
-        .args(["--reuid", "65534", "true"])
-        .status();
-    if !setpriv.is_ok_and(|status| status.success()) {
-        println!("skipped: other users' processes take root and setpriv");
-        return Ok(());
+    if let Err(why) = works(Command::new("setpriv").args(["--reuid", "65534", "true"])) {
+        let what = "a read-only volume (takes root and setpriv)";
+        return skip::not_on_this_machine(what, &why, Some(Capability::SetUid));
     }
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -141,9 +142,9 @@ async fn a_volume_that_is_read_only_for_the_agent_is_a_reason_and_no_crash() -> 
 async fn a_full_volume_is_a_reason_and_no_crash() -> Result<()> {
     let bed = bed("full").appendonly(false).build().await?;
     let pod = bed.pod(4)?;
-    let Some(volume) = SmallVolume::mount(&pod) else {
-        println!("skipped: a small volume takes root and mount");
-        return bed.finish().await;
+    let volume = match SmallVolume::mount(&pod) {
+        Ok(volume) => volume,
+        Err(why) => return no_small_volume(bed, &why).await,
     };
     full(&bed, &pod).await?;
     drop(volume);
@@ -155,9 +156,9 @@ async fn a_full_volume_is_a_reason_and_no_crash() -> Result<()> {
 async fn init_on_a_full_volume_says_so_and_waits_for_room() -> Result<()> {
     let bed = bed("full-init").appendonly(false).build().await?;
     let pod = bed.pod(4)?;
-    let Some(volume) = SmallVolume::mount(&pod) else {
-        println!("skipped: a small volume takes root and mount");
-        return bed.finish().await;
+    let volume = match SmallVolume::mount(&pod) {
+        Ok(volume) => volume,
+        Err(why) => return no_small_volume(bed, &why).await,
     };
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;
@@ -195,19 +196,28 @@ async fn init_on_a_full_volume_says_so_and_waits_for_room() -> Result<()> {
     bed.finish().await
 }
 
+async fn no_small_volume(bed: Testbed, why: &anyhow::Error) -> Result<()> {
+    let what = "a full volume (takes root and mount)";
+    skip::not_on_this_machine(what, why, Some(Capability::SysAdmin))?;
+    bed.finish().await
+}
+
+fn works(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
+
 /// A volume of 256 kB, until it goes out of scope.
 struct SmallVolume(PathBuf);
 
 impl SmallVolume {
-    /// None where nobody may mount.
-    fn mount(pod: &Pod) -> Option<SmallVolume> {
+    fn mount(pod: &Pod) -> Result<SmallVolume> {
         let data = pod.data_dir();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-            .arg(&data)
-            .status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        mounted.then_some(SmallVolume(data))
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
+        works(mount.arg(&data))?;
+        Ok(SmallVolume(data))
     }
 }
 
@@ -228,7 +238,7 @@ fn fill(pod: &Pod) -> Result<PathBuf> {
     Ok(filler)
 }
 
-async fn full(bed: &testbed::Testbed, pod: &Pod) -> Result<()> {
+async fn full(bed: &Testbed, pod: &Pod) -> Result<()> {
     bed.start_all().await?;
     let before = formed_as_planned(bed).await?;
     tells(pod, &["formed: "]).await?;

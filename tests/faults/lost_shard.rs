@@ -22,8 +22,6 @@ const HELD_FOR: Duration = Duration::from_secs(12);
 /// What holds Redis back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Starts {
-    /// Nothing: a plain second container.
-    AtOnce,
     /// The init container.
     AfterInit,
     /// A native sidecar, whose `/startz` the kubelet asks.

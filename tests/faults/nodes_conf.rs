@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Ending, Pod, Testbed, wait};
+use testbed::{Ending, Pod, Testbed, skip, wait};
 
 use crate::{common::*, history, mistaken_copies, volumes};
 
@@ -284,7 +284,7 @@ async fn a_replica_under_its_old_shard_is_put_right_and_starts() -> Result<()> {
         .lines()
         .find(|line| line.contains("myself") && line.contains(key))
     else {
-        println!("skipped: this server has no shard IDs");
+        skip::not_on_this_server("it has no shard IDs");
         bed.start_pod(4).await?;
         return as_before(bed, &before, &canary).await;
     };

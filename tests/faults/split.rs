@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testbed::{Cut, Ending, Snapshot, Testbed, wait};
+use testbed::{Builder, Cut, Ending, Snapshot, Testbed, wait};
 
 use crate::common::*;
 
@@ -13,12 +13,10 @@ use crate::common::*;
 /// not allow it.
 pub(crate) async fn divisible(name: &str) -> Result<Option<(Testbed, Snapshot)>> {
     let timeout = Duration::from_secs(2);
-    let bed = match bed(name).node_timeout(timeout).divisible().build().await {
-        Ok(bed) => bed,
-        Err(error) => {
-            eprintln!("skipped, as the network cannot be split here: {error:#}");
-            return Ok(None);
-        }
+    let plain = bed(name).node_timeout(timeout);
+    let what = "a network that falls apart (takes root and nft)";
+    let Some(bed) = if_possible(what, plain, Builder::divisible).await? else {
+        return Ok(None);
     };
     bed.start_all().await?;
     let before = formed_as_planned(&bed).await?;

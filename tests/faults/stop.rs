@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Builder, Pod, Testbed, server::Server, wait};
+use testbed::{Builder, Pod, Testbed, server::Server, skip, wait};
 
 use crate::common::*;
 
@@ -107,10 +107,7 @@ async fn a_single_key_in_one_redis_keeps_all_from_forming() -> Result<()> {
 async fn a_single_key_in_another_database_keeps_all_from_forming() -> Result<()> {
     let server = Server::installed()?;
     if !server.has_cluster_databases() {
-        println!(
-            "skipped: {} has one database in cluster mode",
-            server.label()
-        );
+        skip::not_on_this_server("it has one database in cluster mode");
         return Ok(());
     }
     let bed = bed("one-key-db").redis_line("cluster-databases 16");
