@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testbed::{Ending, Testbed, wait};
+use testbed::{Builder, Cut, Ending, Pod, Snapshot, Testbed, wait};
 
-use crate::{common::*, lost_volumes::impatient};
+use crate::{common::*, lost_volumes::impatient, split::DIVISIBLE};
 
 /// Redis takes a forgotten ID back from gossip after 60 s.
 const BAN: Duration = Duration::from_secs(60);
+/// Three times as long as a ghost must be gone here.
+const WATCH: Duration = Duration::from_secs(12);
 
 /// Whether no running Redis but those left out has this ID in its table.
 async fn unknown_to_all(bed: &Testbed, id: &str, but: &[usize]) -> Result<()> {
@@ -145,8 +147,7 @@ async fn no_live_node_is_forgotten() -> Result<()> {
     bed.pod(6)?.agent.kill().await?;
     bed.end_pod(5, Ending::Kill).await?;
     says(&*bed.pod(0)?, "ghost-node", "redis-app-5").await?;
-    let time = Duration::from_secs(12);
-    wait::throughout(time, "nobody is forgotten", async || {
+    wait::throughout(WATCH, "nobody is forgotten", async || {
         // What was sent while forming was about handshakes.
         let news = bed.writes_seen().await?.since(&seen);
         ensure!(
@@ -157,6 +158,82 @@ async fn no_live_node_is_forgotten() -> Result<()> {
     })
     .await?;
     bed.finish().await
+}
+
+/// A seventh pod, beyond the first shape, that DNS does not name any more, as if the set had been scaled in.
+async fn with_one_that_dns_leaves_out(bed: &Testbed) -> Result<Snapshot> {
+    bed.start_all().await?;
+    formed_as_planned(bed).await?;
+    bed.add_pod().await?;
+    bed.start_pod(6).await?;
+    bed.all_ready(LONG).await?;
+    let before = bed.whole(LONG).await?;
+    bed.dns.unpublish(&bed.pod(6)?.name);
+    Ok(before)
+}
+
+/// Its Redis hangs, so that every table has it as failed; its sidecar says that the pod is there.
+#[tokio::test]
+async fn a_node_that_hangs_is_not_forgotten() -> Result<()> {
+    let bed = impatient("hangs").build().await?;
+    let before = with_one_that_dns_leaves_out(&bed).await?;
+    let (pod, id) = (bed.pod(6)?, &before.nodes[&6].node_id);
+    pod.redis.freeze().await?;
+    let failed = async || {
+        for ordinal in [0, 1, 2, 3, 4, 5] {
+            flagged(&*bed.pod(ordinal)?, id, "fail ").await?;
+        }
+        Ok(())
+    };
+    wait::until(LONG, "everybody has it as failed", failed).await?;
+    wait::throughout(WATCH, "everybody knows it", failed).await?;
+    pod.redis.thaw().await?;
+    bed.publish(&pod);
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "{after}");
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+/// One other pod alone cannot reach it, for which it is as gone as one that was scaled in.
+#[tokio::test]
+async fn a_node_that_one_other_cannot_reach_is_not_forgotten() -> Result<()> {
+    let plain = impatient("unreached");
+    let Some(bed) = if_possible(DIVISIBLE, plain, Builder::divisible).await? else {
+        return Ok(());
+    };
+    let before = with_one_that_dns_leaves_out(&bed).await?;
+    let id = &before.nodes[&6].node_id;
+    bed.cut(&[0], &[6], Cut::Both)?;
+    // It would forget, and asks the others.
+    let cut_off = bed.pod(0)?;
+    says(&cut_off, "ghost-node", "do not say the same yet").await?;
+    wait::throughout(WATCH, "everybody knows it", async || {
+        flagged(&cut_off, id, "fail?").await?;
+        for ordinal in [1, 2, 3, 4, 5] {
+            flagged(&*bed.pod(ordinal)?, id, "slave").await?;
+        }
+        Ok(())
+    })
+    .await?;
+    bed.mend()?;
+    bed.publish(&*bed.pod(6)?);
+    let after = bed.whole(LONG).await?;
+    ensure!(after.ids() == before.ids(), "{after}");
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+/// Whether this Redis knows the node, with these flags.
+async fn flagged(pod: &Pod, id: &str, flags: &str) -> Result<()> {
+    let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
+    let line = nodes.lines().find(|line| line.starts_with(id));
+    ensure!(
+        line.is_some_and(|line| line.contains(flags)),
+        "{}: {nodes}",
+        pod.name
+    );
+    Ok(())
 }
 
 /// Scenario 48: the one who takes the place was met a moment ago, and nobody is forgotten until that is

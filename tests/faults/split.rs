@@ -9,13 +9,15 @@ use testbed::{Builder, Cut, Ending, Snapshot, Testbed, wait};
 
 use crate::common::*;
 
+/// What a machine lacks on which it cannot be split.
+pub(crate) const DIVISIBLE: &str = "a network that falls apart (takes root and nft)";
+
 /// A formed cluster that can be split; `None`, with a line that says why, where this machine does
 /// not allow it.
 pub(crate) async fn divisible(name: &str) -> Result<Option<(Testbed, Snapshot)>> {
     let timeout = Duration::from_secs(2);
     let plain = bed(name).node_timeout(timeout);
-    let what = "a network that falls apart (takes root and nft)";
-    let Some(bed) = if_possible(what, plain, Builder::divisible).await? else {
+    let Some(bed) = if_possible(DIVISIBLE, plain, Builder::divisible).await? else {
         return Ok(None);
     };
     bed.start_all().await?;
