@@ -28,6 +28,8 @@ mod forming;
 mod ghosts;
 #[path = "faults/handoff.rs"]
 mod handoff;
+#[path = "faults/handoff_choice.rs"]
+mod handoff_choice;
 #[path = "faults/healing.rs"]
 mod healing;
 #[path = "faults/history.rs"]

@@ -98,6 +98,12 @@ impl Server {
         self.name == "Valkey" && self.version >= (9, 0, 0)
     }
 
+    /// Whether `CLIENT PAUSE` can let reads pass (6.2).
+    #[must_use]
+    pub fn pauses_writes(&self) -> bool {
+        self.version >= (6, 2, 0)
+    }
+
     /// Whether `INFO commandstats` tells `CLUSTER MEET` from other `CLUSTER` commands.
     #[must_use]
     pub fn counts_subcommands(&self) -> bool {

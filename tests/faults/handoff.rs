@@ -1,9 +1,10 @@
 //! A master that is about to be stopped: its slots go to a replica first, under load, and nothing
-//! that was acknowledged is lost. Scenarios 39, 40, 41 and 42; the rolling restart is in `rolling.rs`.
+//! that was acknowledged is lost. Scenarios 39, 40, 41 and 42; which of several replicas: `handoff_choice.rs`;
+//! the rolling restart: `rolling.rs`.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use testbed::{Builder, Ending, Pod, Role, Testbed, wait};
 
 use crate::{addresses::ON_IPV6, common::*};
@@ -16,7 +17,7 @@ async fn masters(bed: &Testbed) -> Result<Vec<usize>> {
 }
 
 /// How often each Redis was told `CLUSTER FAILOVER`.
-async fn told(bed: &Testbed) -> Result<u64> {
+pub(crate) async fn told(bed: &Testbed) -> Result<u64> {
     Ok(bed.writes_seen().await?.of("cluster|failover"))
 }
 
@@ -144,6 +145,47 @@ async fn without_a_replica_the_data_are_on_disk_first() -> Result<()> {
     bed.end_pod(1, Ending::Kill).await?;
     bed.start_pod(1).await?;
     as_before(bed, &before, &canary).await
+}
+
+/// Scenario 40 without an append-only file: it tells what would be lost, and of what nothing would.
+#[tokio::test]
+async fn without_a_replica_and_an_append_only_file_it_tells_what_is_at_risk() -> Result<()> {
+    let bed = bed("handoff-no-aof")
+        .shape(3, 0)
+        .appendonly(false)
+        .build()
+        .await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("handoff-no-aof", 300).await?;
+    let pod = bed.pod(1)?;
+    let unsaved = changes_since_the_last_snapshot(&pod).await?;
+    ensure!(unsaved >= 90, "a third of the keys: {unsaved}");
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(hook.code == 1, "{hook:?}");
+    let risk = format!(
+        "there is no append-only file, and {unsaved} changes since the last snapshot are lost unless Redis saves one"
+    );
+    for part in ["no replica", &risk, "without a master until"] {
+        ensure!(hook.text.contains(part), "{part}: {hook:?}");
+    }
+
+    pod.command::<()>(&["SAVE"]).await?;
+    let hook = command(&pod, &["pre-stop"]).await?;
+    ensure!(hook.code == 1, "{hook:?}");
+    let said = hook.text.contains("the last snapshot has all data");
+    ensure!(said && !hook.text.contains("are lost"), "{hook:?}");
+    // It is true.
+    bed.end_pod(1, Ending::Kill).await?;
+    bed.start_pod(1).await?;
+    as_before(bed, &before, &canary).await
+}
+
+async fn changes_since_the_last_snapshot(pod: &Pod) -> Result<u64> {
+    let info: String = pod.command(&["INFO", "persistence"]).await?;
+    let field = "rdb_changes_since_last_save:";
+    let value = info.lines().find_map(|line| line.strip_prefix(field));
+    Ok(value.context("no such field")?.trim().parse()?)
 }
 
 /// Scenario 42: both pods of a shard are told to stop. Nobody hands to one that stops itself, and the
@@ -274,8 +316,12 @@ async fn a_replica_that_dies_in_the_middle_takes_nothing_with_it() -> Result<()>
         voter.redis.thaw().await?;
     }
     let hook = hook.await??;
-    ensure!(began.elapsed() < Duration::from_secs(16), "{hook:?}");
+    let took = began.elapsed();
     ensure!(hook.code == 1, "{hook:?}");
+    // Redis gives the replica 5 s, and nobody else may be told meanwhile; the rest of the 16 s is Redis's.
+    let (least, bound) = (Duration::from_secs(5), Duration::from_secs(6));
+    let late = bound + Duration::from_secs(3);
+    ensure!((least..=late).contains(&took), "{took:?}: {hook:?}");
     replica.start_redis().await?;
     bed.whole(LONG).await?;
     ensure!(masters(&bed).await? == [0, 1, 2], "{hook:?}");
@@ -355,65 +401,5 @@ async fn a_master_that_dies_in_the_middle_is_replaced_all_the_same() -> Result<(
         "the master is killed in the middle of a handoff",
     )
     .await?;
-    as_before(bed, &before, &canary).await
-}
-
-/// Of two replicas the one that does not answer is passed over. (Of two that answer, the one with the
-/// most data: `tests/scenarios/handoff_the_next_replica.txt`.)
-#[tokio::test]
-async fn the_replica_that_answers_is_chosen() -> Result<()> {
-    let bed = bed("handoff-choice").shape(3, 2).build().await?;
-    bed.start_all().await?;
-    let before = formed_as_planned(&bed).await?;
-    let canary = bed.write_canary("handoff-choice", 300).await?;
-    let (pod, behind) = (bed.pod(0)?, bed.pod(3)?);
-    behind.redis.freeze().await?;
-    let hook = command(&pod, &["pre-stop"]).await?;
-    ensure!(hook.code == 0, "{hook:?}");
-    ensure!(hook.text.contains("handed over to redis-app-6"), "{hook:?}");
-    behind.redis.thaw().await?;
-    bed.end_pod(0, Ending::Graceful).await?;
-    bed.start_pod(0).await?;
-    as_before(bed, &before, &canary).await
-}
-
-/// Scenario 41: the replica that was told dies; the next one takes over, in the same stop.
-#[tokio::test]
-async fn when_the_replica_that_was_told_dies_the_next_takes_over() -> Result<()> {
-    let bed = bed("handoff-next").shape(3, 2).build().await?;
-    bed.start_all().await?;
-    let before = formed_as_planned(&bed).await?;
-    let canary = bed.write_canary("handoff-next", 300).await?;
-    let load = bed.load(Duration::from_millis(1));
-    let (pod, voters) = (bed.pod(0)?, [bed.pod(1)?, bed.pod(2)?]);
-    for voter in &voters {
-        voter.redis.freeze().await?;
-    }
-    let hook = tokio::spawn({
-        let pod = pod.clone();
-        async move { command(&pod, &["pre-stop", "--grace", "40"]).await }
-    });
-    // Nobody votes for it yet.
-    let told = wait::until(LONG, "a replica is told", async || {
-        let log = log(&pod)?;
-        let told = [3, 6].map(|ordinal| log.contains(&format!("have redis-app-{ordinal} (")));
-        ensure!(told[0] != told[1], "not one: {told:?}");
-        Ok(if told[0] { 3 } else { 6 })
-    })
-    .await?;
-    let replica = bed.pod(told)?;
-    replica.redis.kill().await?;
-    for voter in &voters {
-        voter.redis.thaw().await?;
-    }
-    let hook = hook.await??;
-    let next = 9 - told;
-    let said = format!("handed over to redis-app-{next}");
-    ensure!(hook.code == 0 && hook.text.contains(&said), "{hook:?}");
-    replica.start_redis().await?;
-    bed.end_pod(0, Ending::Graceful).await?;
-    bed.start_pod(0).await?;
-    bed.whole(LONG).await?;
-    load.stop().await?.none_lost(&bed).await?;
     as_before(bed, &before, &canary).await
 }
