@@ -1,7 +1,7 @@
 //! Other numbers of masters and replicas, and pods beyond the first shape.
 
 use anyhow::{Result, ensure};
-use testbed::{Role, wait};
+use testbed::{Role, Testbed, wait};
 
 use crate::common::*;
 
@@ -137,6 +137,57 @@ async fn a_replica_on_its_masters_machine_says_so() -> Result<()> {
     .await?;
     let master = bed.pod(1)?.get("/readyz").await?;
     ensure!(!master.body.contains("replica-placement"), "{master:?}");
+    bed.silent(QUIET).await?;
+    bed.finish().await
+}
+
+/// Where Kubernetes says that a pod runs.
+fn placed(bed: &Testbed, ordinal: usize, node: &str, zone: &str) -> Result<()> {
+    bed.pod(ordinal)?.change(|settings| {
+        let env = [("NODE_NAME", node), ("ZONE", zone)];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        settings.agent_env.extend(env);
+    });
+    Ok(())
+}
+
+/// Who joins later goes away from a master's machine, and from its zone, though its number says otherwise.
+#[tokio::test]
+async fn a_pod_that_joins_goes_away_from_its_masters_machine_and_zone() -> Result<()> {
+    let bed = bed("places").build().await?;
+    for (ordinal, node, zone) in [
+        (0, "worker-0", "east"),
+        (1, "worker-1", "east"),
+        (2, "worker-2", "west"),
+        (3, "worker-3", "west"),
+        (4, "worker-4", "west"),
+        (5, "worker-5", "east"),
+    ] {
+        placed(&bed, ordinal, node, zone)?;
+    }
+    bed.start_all().await?;
+    formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("places", 100).await?;
+
+    // By its number redis-app-0's, which is on its machine; redis-app-1 is in its zone.
+    let six = bed.add_pod().await?;
+    placed(&bed, six, "worker-0", "east")?;
+    bed.start_pod(six).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&six].replica_of == Some(2), "{after}");
+    // By its number redis-app-1's, which is on its machine; nobody is in its zone.
+    let seven = bed.add_pod().await?;
+    placed(&bed, seven, "worker-1", "north")?;
+    bed.start_pod(seven).await?;
+    let after = bed.whole(LONG).await?;
+    ensure!(after.nodes[&seven].replica_of == Some(0), "{after}");
+
+    bed.all_ready(LONG).await?;
+    for pod in bed.pods() {
+        let said = reason(&pod, "replica-placement").await;
+        ensure!(said.is_err(), "{}: {said:?}", pod.name);
+    }
+    canary.intact(&bed).await?;
     bed.silent(QUIET).await?;
     bed.finish().await
 }
