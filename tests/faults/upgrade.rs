@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use testbed::{Ending, Snapshot, Testbed, server::Server, skip, wait};
 
 use crate::common::*;
@@ -14,9 +14,8 @@ fn pair(old: &str, new: &str) -> Result<Option<(Server, Server)>> {
     let servers = Server::all()?;
     let find = |label| servers.iter().find(|server| server.label() == label);
     let (Some(from), Some(to)) = (find(old), find(new)) else {
-        let what = format!("{old} to {new} (takes both servers)");
-        let why = anyhow!("SERVERS=\"{old} {new}\" would name them");
-        return skip::not_on_this_machine(&what, &why, None).map(|()| None);
+        skip::not_on_this_server(&format!("{old} to {new} takes SERVERS=\"{old} {new}\""));
+        return Ok(None);
     };
     Ok(Some((from.clone(), to.clone())))
 }
