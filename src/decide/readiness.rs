@@ -4,6 +4,7 @@
 use super::memory::Place;
 use super::plan::Plan;
 use super::scene::Scene;
+use super::start;
 use crate::model::identity::NodeId;
 use crate::model::info::ReplicaFacts;
 use crate::model::node_table::{NodeEntry, NodeTable};
@@ -22,7 +23,13 @@ const HOLDS: Duration = Duration::from_secs(3);
 pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     environment(scene, plan);
     let own = match &scene.seen.own {
-        OwnRedis::Silent(why) => return plan.block(silent_code(why), format!("Redis {why}")),
+        OwnRedis::Silent(why) => {
+            plan.block(silent_code(why), format!("Redis {why}"));
+            if let Some(held) = start::held(scene) {
+                plan.block(held.code, held.message);
+            }
+            return;
+        }
         OwnRedis::Loading(..) => {
             return plan.block(
                 ReasonCode::RedisLoading,

@@ -100,6 +100,7 @@ async fn held_back(name: &str, address: Address, noticed: bool, starts: Starts) 
     };
     // Init answers as the sidecar does.
     held(&one).await?;
+    says(&one, "old-identity-owns-slots", "owns slots").await?;
     // Nobody tells a new node the slots of one that has failed.
     others_say_so(&bed, "slots 5461-10922 have no owner").await?;
     wait::throughout(HELD_FOR, "it is held back, and says why", async || {
