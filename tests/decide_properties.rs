@@ -91,7 +91,9 @@ fn somebody_was_here(policy: &Policy, rounds: &[Observation]) -> bool {
         let mut others = own.into_iter().chain(confs).flat_map(NodeTable::others);
         let held = matches!(&seen.own, OwnRedis::Up(own)
             if own.copies.is_some_and(|copies| copies.delay_s == HELD_S));
-        others.any(|node| node.socket() == Some(here) || held && node.flags.noaddr())
+        let noted = matches!(&seen.volume, Volume::Says(note)
+            if note.were_here.values().any(|at| *at == here));
+        noted || others.any(|node| node.socket() == Some(here) || held && node.flags.noaddr())
     })
 }
 
