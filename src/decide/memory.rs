@@ -11,7 +11,7 @@ use super::start::{self, Told};
 use super::succeed::Lost;
 use crate::model::identity::NodeId;
 use crate::model::observation::{
-    CopyConfig, Observation, OwnFacts, OwnRedis, PeerAnswer, PeerRedis, Volume,
+    CopyConfig, Observation, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerRedis, Volume,
 };
 use crate::model::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,8 @@ pub struct Memory {
     /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
     /// in two places is a clone (S10).
     pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
+    /// The pods whose agents have said a moment ago that their volumes are blank, and when.
+    pub blanks: BTreeMap<u32, Moment>,
     /// Nodes in the own table that were seen to run Redis 7.0 or later.
     pub modern: BTreeSet<NodeId>,
     /// Nodes in the own table that were seen to belong to another cluster, with its name and where
@@ -297,6 +299,17 @@ impl Memory {
                 .or_default()
                 .insert(*socket, place);
         }
+        for answer in seen.answers.values() {
+            let PeerAgent::Says(claim) = &answer.agent else {
+                continue;
+            };
+            match scene::claimed_ordinal(policy, claim) {
+                Some(ordinal) if claim.blank => drop(self.blanks.insert(ordinal, answer.at)),
+                Some(ordinal) => drop(self.blanks.remove(&ordinal)),
+                None => {}
+            }
+        }
+        self.blanks.retain(|_, at| seen.now - *at <= PLACE_KEPT);
         for places in self.places.values_mut() {
             places.retain(|_, place| seen.now - place.at <= PLACE_KEPT);
         }

@@ -444,5 +444,7 @@ pub(super) fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
         *id != node.id && places.values().any(as_it)
     });
     let there = scene.in_reach(node) || scene.memory.places.contains_key(&node.id);
-    replaced(scene, node) || another && !there
+    // Its Redis is held back until somebody else has its slots.
+    let blank = ordinal.is_some_and(|ordinal| scene.memory.blanks.contains_key(&ordinal));
+    replaced(scene, node) || (another || blank) && !there
 }

@@ -109,6 +109,13 @@ pub fn verify<'a>(
     })
 }
 
+/// The ordinal of this cluster's pod as which an agent answers.
+pub(super) fn claimed_ordinal(policy: &Policy, claim: &PeerClaim) -> Option<u32> {
+    let pod: PodName = claim.pod.parse().ok()?;
+    let ours = pod.set == policy.me.set && claim.cluster == policy.cluster;
+    ours.then_some(pod.ordinal)
+}
+
 /// The ID of the Redis that answered.
 pub fn answered_id(answer: &PeerAnswer) -> Option<NodeId> {
     match &answer.redis {

@@ -10,7 +10,7 @@ use super::hold::never_ran;
 use super::memory::Memory;
 use super::policy::Policy;
 use super::scene::{self, Scene};
-use crate::model::identity::{NodeId, PodName};
+use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
 use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerRedis, Silence};
 use crate::model::reason::{Reason, ReasonCode};
@@ -63,13 +63,10 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
         let PeerAgent::Says(claim) = &answer.agent else {
             continue;
         };
-        let pod = claim.pod.parse::<PodName>();
-        let Some(pod) = pod.ok().filter(|pod| pod.set == policy.me.set) else {
+        let ordinal = scene::claimed_ordinal(policy, claim);
+        let Some(ordinal) = ordinal.filter(|ordinal| *ordinal != policy.me.ordinal) else {
             continue;
         };
-        if claim.cluster != policy.cluster || pod.ordinal == policy.me.ordinal {
-            continue;
-        }
         let mut mine = claim.owners.iter();
         let owner = mine.find(|(_, ordinal)| **ordinal == policy.me.ordinal);
         let told = Told {
@@ -85,7 +82,7 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
                 PeerRedis::Silent(_) => DataOf::Unknown,
             },
         };
-        memory.told.insert(pod.ordinal, told);
+        memory.told.insert(ordinal, told);
     }
     let named = memory.told.values().any(|told| told.owner.is_some());
     memory.named_since = named.then(|| memory.named_since.unwrap_or(seen.now));
