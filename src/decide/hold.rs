@@ -241,6 +241,10 @@ pub(super) fn wants_note_of_who_was_here(
     scene: &Scene<'_>,
     memory: &Memory,
 ) -> BTreeMap<NodeId, SocketAddr> {
+    if matches!(scene.seen.own, OwnRedis::Silent(_)) {
+        let note = scene.note();
+        return note.map_or_else(BTreeMap::new, |note| note.were_here.clone());
+    }
     let here = SocketAddr::new(scene.policy.pod_ip, scene.policy.redis_port);
     memory.were_here.iter().map(|id| (*id, here)).collect()
 }
@@ -313,6 +317,13 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     let heard =
         |node: &NodeEntry| scene.in_reach(node) && !scene.memory.unheard.contains_key(&node.id);
     let told = owners.all(heard);
+    // Any replica may dial this address, whomever this table has it follow: each that may be alive is asked, `fail`
+    // or not, before anybody is let go.
+    let young = scene.seen.now - scene.memory.up_seen_since <= patience(own);
+    let replicas = own.table.others().filter(|node| node.slots.is_empty());
+    let unasked = replicas.filter(|node| young && unasked(scene, node));
+    let unasked: Vec<NodeId> = unasked.map(|node| node.id).collect();
+    let asked = unasked.is_empty();
     were_here.retain(|id| {
         let Some(node) = own.table.get(id) else {
             return false;
@@ -332,13 +343,9 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         let followed = waits_here
             || !follow.is_empty()
             || followers.any(|other| !readiness::was_replaced(scene, other));
-        // Or it does not, and this agent has not asked it yet.
-        let mut followers = own.table.others().filter(|other| other.master == Some(*id));
-        let young = scene.seen.now - scene.memory.up_seen_since <= patience(own);
-        let asked = !young || !followers.any(|other| !other.flags.fail() && unasked(scene, other));
         // That is as a table from before has it, until others have told better.
         let harmless = !followed || succeeded;
-        if elsewhere && !waits_here && asked || harmless && told {
+        if asked && (elsewhere && !waits_here || harmless && told) {
             return false;
         }
         let may_yet_be_told = up_for(scene, own) <= patience(own) || scene.may_wait_for_us(None);
@@ -356,6 +363,8 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     let waiting = scene.memory.waiting.iter();
     let waiting = waiting.filter(|(_, (master, _))| were_here.contains(master));
     let followers = followers.chain(waiting.map(|(id, _)| *id));
+    let unasked = unasked.into_iter().filter(|_| !were_here.is_empty());
+    let followers = followers.chain(unasked);
     let followers = followers.filter_map(|id| scene.ordinal_of(&id));
     let ordinals = followers.chain(were_here.iter().flat_map(|id| follow(scene, id)));
     let sockets: BTreeSet<SocketAddr> = ordinals.flat_map(|k| scene.sockets_of(k)).collect();
@@ -389,9 +398,11 @@ fn unasked(scene: &Scene<'_>, node: &NodeEntry) -> bool {
 pub(super) fn waits_for(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let memory = scene.memory;
     let were_here = |master: &NodeId| memory.were_here.contains(master);
+    // Who cannot hold copies back holds none.
+    let holds = scene.own.is_some_and(|own| own.copies.is_some());
     let waits =
         memory.came_up_empty.contains_key(&node.id) || node.master.as_ref().is_some_and(were_here);
-    waits && !readiness::was_replaced(scene, node)
+    holds && waits && !readiness::was_replaced(scene, node)
 }
 
 /// How long the own Redis has answered, as far as this agent knows.

@@ -23,6 +23,9 @@ pub const FRESH: Duration = Duration::from_secs(1);
 
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
+/// For so long a blank volume counts as blank while its pod does not answer: `init` gives up and is started again,
+/// at last every five minutes.
+const BLANK_FOR: Duration = Duration::from_secs(600);
 /// How long a pod that was verified counts as known to be there, for the order in which pods are
 /// asked and for words alone.
 const KNOWN: Duration = Duration::from_secs(120);
@@ -52,7 +55,7 @@ pub struct Memory {
     /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
     /// in two places is a clone (S10).
     pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
-    /// The pods whose agents have said a moment ago that their volumes are blank, and when.
+    /// The pods whose agents have said last that their volumes are blank, and when.
     pub blanks: BTreeMap<u32, Moment>,
     /// Nodes in the own table that were seen to run Redis 7.0 or later.
     pub modern: BTreeSet<NodeId>,
@@ -309,7 +312,7 @@ impl Memory {
                 None => {}
             }
         }
-        self.blanks.retain(|_, at| seen.now - *at <= PLACE_KEPT);
+        self.blanks.retain(|_, at| seen.now - *at <= BLANK_FOR);
         for places in self.places.values_mut() {
             places.retain(|_, place| seen.now - place.at <= PLACE_KEPT);
         }

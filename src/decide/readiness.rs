@@ -220,7 +220,7 @@ pub(super) fn whom_a_link_waits_for(
     let ordinal = |id: Option<&NodeId>| id.and_then(|id| scene.ordinal_of(id));
     if let Some(node) = master.and_then(|id| table.get(id)) {
         let reached = scene.in_reach(node);
-        let away = !reached && !was_replaced(scene, node);
+        let away = !reached && !is_lost(scene, node);
         if reached && !node.slots.is_empty() || away && !scene.may_wait_for_us(ordinal(master)) {
             return who_exists(ordinal(master));
         }
@@ -281,7 +281,7 @@ fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>>
         votes += 1;
         needed.push(None);
     }
-    for node in lost.iter().filter(|node| !was_replaced(scene, node)) {
+    for node in lost.iter().filter(|node| !is_lost(scene, node)) {
         let ordinal = scene.ordinal_of(&node.id);
         if !scene.may_wait_for_us(ordinal) {
             return Vec::new();
@@ -403,7 +403,7 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
     let no_data = scene.own.is_none_or(|own| own.server.keys == 0);
     let heirs = table.filter(|other| match other.flags.myself() {
         true => !no_data,
-        false => !was_replaced(scene, other),
+        false => !is_lost(scene, other),
     });
     let heirs: Vec<Option<u32>> = heirs
         .filter(|other| other.master == Some(node.id))
@@ -412,7 +412,7 @@ fn who_can_end_it(scene: &Scene<'_>, node: &NodeEntry) -> Vec<Option<u32>> {
             false => scene.ordinal_of(&other.id),
         })
         .collect();
-    if was_replaced(scene, node) && !heirs.is_empty() {
+    if is_lost(scene, node) && !heirs.is_empty() {
         heirs
     } else {
         vec![scene.ordinal_of(&node.id)]
@@ -444,7 +444,13 @@ pub(super) fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
         *id != node.id && places.values().any(as_it)
     });
     let there = scene.in_reach(node) || scene.memory.places.contains_key(&node.id);
-    // Its Redis is held back until somebody else has its slots.
+    replaced(scene, node) || another && !there
+}
+
+/// The same, or the pod's volume is blank: its Redis is held back until somebody else has its slots.
+fn is_lost(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let there = scene.in_reach(node) || scene.memory.places.contains_key(&node.id);
+    let ordinal = scene.ordinal_of(&node.id);
     let blank = ordinal.is_some_and(|ordinal| scene.memory.blanks.contains_key(&ordinal));
-    replaced(scene, node) || (another || blank) && !there
+    was_replaced(scene, node) || blank && !there
 }

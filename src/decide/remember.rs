@@ -35,11 +35,13 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
     let present = scene.note().cloned().unwrap_or_default();
     let paused = pause::wants_note(scene, plan, present.paused);
     let copies = hold::wants_note_of_copies(scene, plan.memory());
+    let were_here = hold::wants_note_of_who_was_here(scene, plan.memory());
     if scene.own.is_none() {
         // A pause may begin and end while Redis is away, and copies are held back while it reads its data;
         // nothing else is known then.
         let wanted = VolumeNote {
             paused,
+            were_here,
             copies,
             ..present.clone()
         };
@@ -48,7 +50,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
                 true => CHANGED,
                 false => PAUSE_CHANGED,
             };
-            let key = format!("remember pause {paused:?} {copies:?}");
+            let key = format!("remember {paused:?} {copies:?} {:?}", wanted.were_here);
             plan.act(key, GAP, Action::Remember(wanted), why);
         }
         return;
@@ -67,7 +69,7 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         node_timeout_ms: hasten::wants_note(scene),
         paused,
         may_have_data: hold::wants_note(scene, plan.memory()),
-        were_here: hold::wants_note_of_who_was_here(scene, plan.memory()),
+        were_here,
         copies,
     };
     if wanted != present {

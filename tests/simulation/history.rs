@@ -131,6 +131,7 @@ fn live(world: &mut World, kind: Kind, blank: bool, strikes: u64) -> Result<(), 
     world.run(until)?;
     super::people::finish(world)?;
     faults::heal(world);
+    super::people::outlast(world)?;
     if kind == Kind::Holding {
         return be_honest(world);
     }

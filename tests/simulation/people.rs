@@ -117,6 +117,16 @@ pub(crate) fn end(world: &mut World) {
     }
 }
 
+/// A sidecar that is away when nobody is to be paused any more does not hear of it, and has its pause on the volume.
+pub(crate) fn outlast(world: &mut World) -> Result<(), String> {
+    let paused = world.people.paused_until.iter();
+    let unheard = paused.filter(|(pod, _)| world.pods[**pod].agent.is_none());
+    match unheard.map(|(_, until)| *until).max() {
+        Some(until) if until > world.now => world.run(until),
+        _ => Ok(()),
+    }
+}
+
 /// No other request has it.
 fn request(now: i64, pod: usize) -> u64 {
     (now.unsigned_abs() << 8) + pod as u64 + (1 << 60)
