@@ -12,6 +12,9 @@ MINUTES ?= 10
 # The seed of the one history to tell.
 export SEED
 
+# Tests that start servers wait more than they work.
+export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e matrix simulate fuzz mutants bench lint release redis-server renderers
 
