@@ -194,7 +194,8 @@ fn may_return(scene: &Scene<'_>, copy: &NodesConf, lost_for: Duration) -> Result
         return Err(Start::Wait(why));
     }
     whereabouts(scene, copy, lost_for).map_err(Start::Wait)?;
-    let up = || of_ours(scene, &copy.table);
+    // Who knows nobody has forgotten nobody.
+    let up = || of_ours(scene, &copy.table).filter(|facts| !facts.knows.is_empty());
     if up().next().is_some() && !up().any(|facts| facts.knows.contains(id)) {
         let why = format!("the cluster has forgotten its node {id}; a person must decide");
         return Err(Start::Hold(why));
@@ -455,6 +456,7 @@ fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
 fn is_outdated(scene: &Scene<'_>, conf: &NodesConf, me: &NodeEntry) -> bool {
     let elected = |epoch: &u64| *epoch >= conf.current_epoch;
     let up: Vec<bool> = of_ours(scene, &conf.table)
+        .filter(|facts| !facts.knows.is_empty())
         .map(|facts| facts.owners.get(&me.id).is_some_and(elected))
         .collect();
     let owner = up.iter().filter(|owner| **owner).count();
