@@ -349,12 +349,27 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
             return false;
         }
         let may_yet_be_told = up_for(scene, own) <= patience(own) || scene.may_wait_for_us(None);
-        if !harmless || may_yet_be_told {
+        if !harmless || may_yet_be_told || !asked {
             dialled.push(*id);
         }
         true
     });
-    // As the own table has it, and as it was said last, which may be as old.
+    if !were_here.is_empty() {
+        ask_who_may_dial(scene, own, &were_here, unasked, plan);
+    }
+    plan.memory_mut().were_here = were_here;
+    dialled
+}
+
+/// Those who have not answered yet, and those who follow one of these nodes: as the own table has it, and as it was
+/// said last, which may be as old.
+fn ask_who_may_dial(
+    scene: &Scene<'_>,
+    own: &OwnFacts,
+    were_here: &BTreeSet<NodeId>,
+    unasked: Vec<NodeId>,
+    plan: &mut Plan,
+) {
     let followers = own.table.others().filter(|node| {
         let master = node.master.as_ref();
         master.is_some_and(|master| were_here.contains(master))
@@ -363,7 +378,6 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     let waiting = scene.memory.waiting.iter();
     let waiting = waiting.filter(|(_, (master, _))| were_here.contains(master));
     let followers = followers.chain(waiting.map(|(id, _)| *id));
-    let unasked = unasked.into_iter().filter(|_| !were_here.is_empty());
     let followers = followers.chain(unasked);
     let followers = followers.filter_map(|id| scene.ordinal_of(&id));
     let ordinals = followers.chain(were_here.iter().flat_map(|id| follow(scene, id)));
@@ -371,8 +385,6 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     for socket in sockets {
         plan.ask(socket, ASK_GAP);
     }
-    plan.memory_mut().were_here = were_here;
-    dialled
 }
 
 /// The pods that have said last that they follow this node.
