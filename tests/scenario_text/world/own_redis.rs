@@ -91,7 +91,8 @@ impl World {
             "announce-ip" => config.announce_ip = text(value),
             "announce-hostname" => config.announce_hostname = text(value),
             "announce-nodename" => config.announce_nodename = text(value),
-            "config" => facts.config = None,
+            "config" => (facts.config, facts.copies) = (None, None),
+            "copies-after" if value == "unknown" => facts.copies = None,
             "copies-after" => {
                 let copies = facts.copies.get_or_insert_default();
                 copies.diskless = !value.ends_with("disk");
