@@ -289,6 +289,19 @@ pub(crate) async fn replicated(bed: &Testbed, master: usize, replica: usize) -> 
         ensure!(keys == copied, "{copied} of {keys}");
         Ok(())
     })
+    .await?;
+    file_is_begun(&replica).await
+}
+
+/// Redis 6.0 takes no SIGTERM while it writes its first append-only file after a full copy.
+pub(crate) async fn file_is_begun(pod: &Pod) -> Result<()> {
+    wait::until(LONG, "the first append-only file is there", async || {
+        let info: String = pod.command(&["INFO", "persistence"]).await?;
+        for idle in ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"] {
+            ensure!(info.contains(idle), "{}: not {idle}", pod.name);
+        }
+        Ok(())
+    })
     .await
 }
 

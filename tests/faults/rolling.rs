@@ -45,18 +45,6 @@ async fn roll(bed: &Testbed, with_hook: bool) -> Result<Vec<String>> {
     Ok(said)
 }
 
-/// Redis 6.0 takes no SIGTERM while it writes its first append-only file after a full copy.
-async fn file_is_begun(pod: &Pod) -> Result<()> {
-    wait::until(LONG, "the first append-only file is there", async || {
-        let info: String = pod.command(&["INFO", "persistence"]).await?;
-        for idle in ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"] {
-            ensure!(info.contains(idle), "{}: not {idle}", pod.name);
-        }
-        Ok(())
-    })
-    .await
-}
-
 async fn whole_again(bed: &Testbed, before: &Snapshot) -> Result<()> {
     let after = bed.whole(LONG).await?;
     ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
