@@ -111,7 +111,7 @@ pub struct Memory {
     pub copies: Option<CopyConfig>,
     /// Nodes that had this pod's address when the own Redis came up, for as long as their replicas may dial it.
     pub were_here: BTreeSet<NodeId>,
-    /// When this agent has seen the own Redis answer for the first time since either was started.
+    /// When the own Redis began to answer this agent: when either was started, or after a silence.
     pub up_seen_since: Moment,
     /// Replicas that have said last that they dial this pod's address and have no link; whom they follow, and when
     /// they said so; none longer ago than two minutes.
