@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use testbed::{Ending, Pod, Testbed, server::Server, wait};
 
-use crate::{common::*, volumes};
+use crate::{common::*, history, volumes};
 
 /// Nobody writes, although there is something to put right that every agent would at once.
 async fn holds_still(bed: &Testbed) -> Result<()> {
@@ -70,6 +70,12 @@ async fn a_foreign_node_in_the_table_stops_all_writes_until_it_is_forgotten() ->
     ensure!(after.ids() == before.ids(), "somebody was reborn:\n{after}");
     ensure!(after.replication() == before.replication(), "{after}");
     bed.all_ready(LONG).await?;
+    for pod in bed.pods() {
+        let (begun, over) = ("alarm: foreign-node: ", "alarm-over: foreign-node");
+        let life = history::tells(&pod, &[begun, over]).await?;
+        let times = life.iter().filter(|event| event.starts_with(begun)).count();
+        ensure!(times == 1, "told anew by the next agent: {life:#?}");
+    }
     canary.intact(&bed).await?;
     bed.silent(QUIET).await?;
     bed.finish().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use testbed::{Builder, Ending, Pod, Snapshot, Testbed, canary::Canary, wait};
 
-use crate::common::*;
+use crate::{common::*, history};
 
 /// Ghosts are forgotten after four node timeouts here, and not after two minutes.
 pub(crate) fn impatient(name: &str) -> Builder {
@@ -115,6 +115,8 @@ async fn came_back(
     bed.all_ready(LONG).await?;
     canary.intact(&bed).await?;
     copies_begin_as_configured(&bed, delay).await?;
+    let joined = format!("joined: as replica of redis-app-{heir}");
+    history::tells(&*bed.pod(lost)?, &[&joined]).await?;
     bed.silent(QUIET).await?;
     bed.finish().await
 }

@@ -46,7 +46,8 @@ async fn a_person_chooses_the_master() -> Result<()> {
     logged(&bed.pod(0)?, &["asked over the socket", "failover is over"])?;
     logged(&bed.pod(3)?, &["asked over the socket", "failover is over"])?;
     history::tells(&*bed.pod(6)?, &["role-changed", "role-changed"]).await?;
-    history::tells(&*bed.pod(3)?, &["master-changed", "role-changed"]).await?;
+    let refused = "handoff-failed: redis-app-4 is no replica of redis-app-3";
+    history::tells(&*bed.pod(3)?, &["master-changed", "role-changed", refused]).await?;
     // Nobody is about to be stopped.
     bed.all_ready(LONG).await?;
     as_before(bed, &before, &canary).await
