@@ -21,7 +21,7 @@ use std::time::Duration;
 const TOLD: Duration = Duration::from_secs(10);
 const TOLD_EACH: Duration = Duration::from_millis(100);
 
-/// For how long somebody who is in DNS and does not answer counts as one who may have the data.
+/// For how long somebody who is not in DNS, or does not answer, counts as one who may have the data.
 const UNHEARD_FOR: Duration = Duration::from_secs(45);
 
 /// What another pod's agent said of this pod's ordinal.
@@ -114,15 +114,14 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     let named = counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)));
     let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
     if let Some((by, owner)) = named {
-        // Under OrderedReady its replica is perhaps created only when this pod is ready; not if it is there.
-        let waited_for = scene.may_wait_for_us(None) && !replica_may_be_there(scene);
         let what = what_is_gone(scene);
         let message = format!(
             "{what}, and {} says that this pod's former node {owner} owns slots; Redis is to be started when \
              a replica has taken them over",
             scene.policy.pod(by)
         );
-        return (!waited_for).then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
+        return (!is_waited_for(scene))
+            .then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
     }
     if ups {
         return None;
@@ -150,21 +149,19 @@ pub(super) fn what_is_gone(scene: &Scene<'_>) -> &'static str {
     }
 }
 
-/// Whether a replica of this pod's former node has its data, or, for a while, whether anybody may who is there
-/// and cannot be heard: that one may be away for good.
-fn replica_may_be_there(scene: &Scene<'_>) -> bool {
+/// Whether somebody may wait for this pod, as OrderedReady has it: its replica is perhaps created only when
+/// this pod is ready. Not for a while after its former node was first named, as a pod that moves is in DNS
+/// nowhere, and one that is there may not be heard; and not while a replica that has the data is.
+fn is_waited_for(scene: &Scene<'_>) -> bool {
     let memory = scene.memory;
-    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
     let since = memory.named_since.unwrap_or(scene.seen.now);
-    let lately = scene.seen.now - since < UNHEARD_FOR;
+    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
     let mut told = memory.told.values();
     let heard = told.any(|told| match told.data {
-        DataOf::Nobody => false,
+        DataOf::Nobody | DataOf::Unknown => false,
         DataOf::Master(master) => owners.contains(&master),
         DataOf::Loading => true,
-        DataOf::Unknown => lately,
     });
-    let in_dns = scene.seen.dns.addresses.keys();
-    let mut others = in_dns.filter(|ordinal| **ordinal != scene.policy.me.ordinal);
-    heard || lately && others.any(|ordinal| !memory.told.contains_key(ordinal))
+    let in_sight = heard || scene.seen.now - since < UNHEARD_FOR;
+    !in_sight && scene.may_wait_for_us(None)
 }

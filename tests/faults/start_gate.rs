@@ -121,6 +121,34 @@ async fn is_held_back(bed: Testbed, away: Option<usize>) -> Result<()> {
     bed.finish().await
 }
 
+/// The same while that replica moves, and is in DNS nowhere.
+#[tokio::test]
+async fn an_empty_master_is_held_back_while_its_replica_moves() -> Result<()> {
+    let bed = impatient("held-for-a-move").build().await?;
+    bed.start_all().await?;
+    let before = formed_as_planned(&bed).await?;
+    let canary = bed.write_canary("kept", 300).await?;
+    crate::lost_volumes::copied(&bed, &before).await?;
+    for ordinal in [4, 1] {
+        bed.end_pod(ordinal, Ending::Kill).await?;
+    }
+    bed.pod(1)?.wipe_volume().await?;
+    let pod = agent_first(&bed, 1).await?;
+    held(&pod).await?;
+    rounds_pass(&pod, 20).await?;
+    let (status, body) = gate(&pod).await?;
+    ensure!(status == 503, "{status} {body}");
+    bed.pod(4)?.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(4).await?;
+    redis_when_open(&pod).await?;
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "opened too early: {four}");
+    bed.whole(2 * LONG).await?;
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
 /// With the init container alone it is that one which says that the volume is blank, and waits.
 #[tokio::test]
 async fn init_tells_the_others_what_it_waits_for() -> Result<()> {
