@@ -447,10 +447,12 @@ pub(super) fn was_replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     replaced(scene, node) || another && !there
 }
 
-/// The same, or the pod's volume is blank: its Redis is held back until somebody else has its slots.
+/// The same, or the pod's volume is blank: its Redis is held back until somebody else has its slots. Not one whose
+/// pod is still to be created, anew: nobody takes its place before it has said again that it is blank.
 fn is_lost(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let there = scene.in_reach(node) || scene.memory.places.contains_key(&node.id);
-    let ordinal = scene.ordinal_of(&node.id);
-    let blank = ordinal.is_some_and(|ordinal| scene.memory.blanks.contains_key(&ordinal));
+    let blank = scene.ordinal_of(&node.id).is_some_and(|ordinal| {
+        scene.memory.blanks.contains_key(&ordinal) && !scene.waits_for_us(ordinal)
+    });
     was_replaced(scene, node) || blank && !there
 }
