@@ -129,6 +129,8 @@ pub struct Memory {
     pub told: BTreeMap<u32, Told>,
     /// Since when one of them has said that a node of this ordinal owns slots.
     pub named_since: Option<Moment>,
+    /// When a replica of that node with its data was last heard, or one that may be it and reads its data.
+    pub data_heard_at: Option<Moment>,
     /// What has been done to hand this node's slots over.
     pub handoff: Handoff,
     /// The pause that is on. Also on the volume.

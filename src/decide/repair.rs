@@ -446,6 +446,8 @@ fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
         plan.start(Start::Hold(format!(
             "{what}; {name} has the data of this pod's former node and has not been elected: a person must {todo}"
         )));
+    } else if start::data_was_heard_of(scene) {
+        plan.start(Start::Wait(why));
     }
 }
 

@@ -15,14 +15,16 @@ use crate::model::kept_conf::DataOnVolume;
 use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerRedis, Silence};
 use crate::model::reason::{Reason, ReasonCode};
 use crate::model::time::Moment;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a pod's agent said counts for so long; many pods are not asked all at once.
+/// What a pod's agent said counts for so long; many pods are not asked all at once (`lately`).
 const TOLD: Duration = Duration::from_secs(10);
 const TOLD_EACH: Duration = Duration::from_millis(100);
 
-/// For how long somebody who is not in DNS, or does not answer, counts as one who may have the data.
-const UNHEARD_FOR: Duration = Duration::from_secs(45);
+/// For how long somebody who is not in DNS, or does not answer, counts as one who may have the data, and who named
+/// the former node is believed without a newer word.
+pub(super) const UNHEARD_FOR: Duration = Duration::from_secs(45);
 
 /// What another pod's agent said of this pod's ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +54,17 @@ pub enum DataOf {
 
 /// What this round's answers tell, while the own Redis is away.
 pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
-    let counts = TOLD + TOLD_EACH * policy.beyond_a_few();
-    memory.told.retain(|_, told| seen.now - told.at <= counts);
+    memory.told.retain(|_, told| {
+        let counts = match told.owner {
+            Some(_) => UNHEARD_FOR,
+            None => lately(policy),
+        };
+        seen.now - told.at <= counts
+    });
     if !matches!(seen.own, OwnRedis::Silent(_)) {
         memory.told.clear();
         memory.named_since = None;
+        memory.data_heard_at = None;
         return;
     }
     for (socket, answer) in &seen.answers {
@@ -84,8 +92,19 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
         };
         memory.told.insert(ordinal, told);
     }
-    let named = memory.told.values().any(|told| told.owner.is_some());
-    memory.named_since = named.then(|| memory.named_since.unwrap_or(seen.now));
+    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
+    let heard = memory.told.values().filter(|told| match told.data {
+        DataOf::Nobody | DataOf::Unknown => false,
+        DataOf::Master(master) => owners.contains(&master),
+        DataOf::Loading => true,
+    });
+    memory.data_heard_at = memory.data_heard_at.max(heard.map(|told| told.at).max());
+    memory.named_since = (!owners.is_empty()).then(|| memory.named_since.unwrap_or(seen.now));
+}
+
+/// What a pod's agent said counts for so long.
+fn lately(policy: &Policy) -> Duration {
+    TOLD + TOLD_EACH * policy.beyond_a_few()
 }
 
 /// Whether nothing has ever run on this volume, and nothing does: this pod has no node.
@@ -107,7 +126,15 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     if !blank(scene) {
         return None;
     }
-    let told = &scene.memory.told;
+    let all = &scene.memory.told;
+    let fresh = |told: &Told| scene.seen.now - told.at <= lately(scene.policy);
+    // Silence alone takes nothing back.
+    let silence = !all.values().any(fresh);
+    let told: BTreeMap<u32, &Told> = all
+        .iter()
+        .filter(|(_, told)| silence || fresh(told))
+        .map(|(ordinal, told)| (*ordinal, told))
+        .collect();
     let ups = told.values().any(|told| told.up);
     // Who runs knows better than what was left on a volume.
     let mut counted = told.iter().filter(|(_, told)| told.up || !ups);
@@ -151,17 +178,16 @@ pub(super) fn what_is_gone(scene: &Scene<'_>) -> &'static str {
 
 /// Whether somebody may wait for this pod, as OrderedReady has it: its replica is perhaps created only when
 /// this pod is ready. Not for a while after its former node was first named, as a pod that moves is in DNS
-/// nowhere, and one that is there may not be heard; and not while a replica that has the data is.
+/// nowhere, and one that is there may not be heard; nor after the data was heard of last.
 fn is_waited_for(scene: &Scene<'_>) -> bool {
-    let memory = scene.memory;
-    let since = memory.named_since.unwrap_or(scene.seen.now);
-    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
-    let mut told = memory.told.values();
-    let heard = told.any(|told| match told.data {
-        DataOf::Nobody | DataOf::Unknown => false,
-        DataOf::Master(master) => owners.contains(&master),
-        DataOf::Loading => true,
-    });
-    let in_sight = heard || scene.seen.now - since < UNHEARD_FOR;
+    let since = scene.memory.named_since.unwrap_or(scene.seen.now);
+    let in_sight = scene.seen.now - since < UNHEARD_FOR || data_was_heard_of(scene);
     !in_sight && scene.may_wait_for_us(None)
+}
+
+/// Whether a replica of this pod's former node that has its data was there a while ago, or one that may be it and
+/// reads its data: it may be silent for a moment.
+pub(super) fn data_was_heard_of(scene: &Scene<'_>) -> bool {
+    let at = scene.memory.data_heard_at;
+    at.is_some_and(|at| scene.seen.now - at < UNHEARD_FOR)
 }

@@ -53,6 +53,10 @@ async fn a_foreign_node_in_the_table_stops_all_writes_until_it_is_forgotten() ->
     }
     holds_still(&bed).await?;
 
+    for pod in bed.pods() {
+        history::tells(&pod, &["alarm: foreign-node: "]).await?;
+    }
+
     // Its agent and Redis are gone: what was seen is not forgotten, not even over a restart.
     other.end_pod(0, Ending::Kill).await?;
     for pod in bed.pods() {
