@@ -324,6 +324,13 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
     let unasked = replicas.filter(|node| young && unasked(scene, node));
     let unasked: Vec<NodeId> = unasked.map(|node| node.id).collect();
     let asked = unasked.is_empty();
+    // Who has not found its master yet is asked until it has. Whose pod is another node by now has nothing to drop,
+    // and not again when its ID is forgotten.
+    let mut waiting = scene.memory.waiting.clone();
+    waiting.retain(|id, _| {
+        let node = own.table.get(id);
+        !node.is_some_and(|node| readiness::was_replaced(scene, node))
+    });
     were_here.retain(|id| {
         let Some(node) = own.table.get(id) else {
             return false;
@@ -334,12 +341,7 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         // Whose pod is another node by now dials nobody, but for that one.
         let mut followers = own.table.others().filter(|other| other.master == Some(*id));
         let follow = follow(scene, id);
-        // Who has not found its master yet is asked until it has.
-        let waiting = &scene.memory.waiting;
-        let waits_here = waiting.iter().any(|(waits, (master, _))| {
-            let node = own.table.get(waits);
-            master == id && !node.is_some_and(|node| readiness::was_replaced(scene, node))
-        });
+        let waits_here = waiting.values().any(|(master, _)| master == id);
         let followed = waits_here
             || !follow.is_empty()
             || followers.any(|other| !readiness::was_replaced(scene, other));
@@ -358,6 +360,7 @@ fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeI
         ask_who_may_dial(scene, own, &were_here, unasked, plan);
     }
     plan.memory_mut().were_here = were_here;
+    plan.memory_mut().waiting = waiting;
     dialled
 }
 

@@ -5,11 +5,11 @@
 //! Not here: writing the file, and the lock on it (`volume/conf_copies`).
 
 mod emptiness;
+mod first_start;
 
 use super::hold;
 use super::plan::Plan;
 use super::scene::{Scene, answered_id, verify};
-use super::start;
 use crate::model::decision::{Action, Start};
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
@@ -21,7 +21,8 @@ use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use crate::model::slots::SlotSet;
 pub(super) use emptiness::data_is_gone;
-use emptiness::{Left, heir_with_data, last_with_data, would_empty_its_replica};
+use emptiness::{Left, last_with_data, would_empty_its_replica};
+use first_start::before_a_first_start;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -415,40 +416,6 @@ fn ask_others(scene: &Scene<'_>, plan: &mut Plan) -> bool {
     let asked = |socket: &SocketAddr| scene.memory.asked.contains_key(socket);
     let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
     !answered || others.iter().all(asked)
-}
-
-/// A blank volume is a new pod's, or one that was lost. Where the others say that this pod's former node
-/// owns slots, its replica would copy the emptiness of what starts here: it is waited for until that
-/// replica has been elected. Nobody who is silent is waited for: at a first start they wait as well. DNS
-/// is, for a while.
-fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
-    let all_asked = ask_others(scene, plan);
-    let held = start::held(scene).filter(|why| why.code == ReasonCode::OldIdentityOwnsSlots);
-    // Without DNS nothing can be formed or joined either.
-    let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
-    let why = match held {
-        Some(why) => why.message,
-        None if !answered => {
-            "DNS names nobody who could say whether this pod had another volume".into()
-        }
-        None if !all_asked => "asking whether this pod had another volume".to_owned(),
-        None => return plan.memory_mut().held_since = None,
-    };
-    let since = *plan.memory_mut().held_since.get_or_insert(scene.seen.now);
-    if scene.seen.now - since < ELECTED_WITHIN {
-        plan.start(Start::Wait(why));
-    } else if let Some(name) = heir_with_data(scene) {
-        let what = start::what_is_gone(scene);
-        let todo = match scene.seen.kept.data {
-            DataOnVolume::Some => "decide which of the two has the newer data",
-            _ => "order CLUSTER FAILOVER TAKEOVER there, or it may copy nothing from here",
-        };
-        plan.start(Start::Hold(format!(
-            "{what}; {name} has the data of this pod's former node and has not been elected: a person must {todo}"
-        )));
-    } else if start::data_was_heard_of(scene) {
-        plan.start(Start::Wait(why));
-    }
 }
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf

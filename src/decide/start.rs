@@ -12,7 +12,7 @@ use super::policy::Policy;
 use super::scene::{self, Scene};
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
-use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerRedis, Silence};
+use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerFacts, PeerRedis, Silence};
 use crate::model::reason::{Reason, ReasonCode};
 use crate::model::time::Moment;
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ pub(super) const UNHEARD_FOR: Duration = Duration::from_secs(45);
 pub struct Told {
     /// When.
     pub at: Moment,
-    /// Whether its Redis answered, so that it is not about what the last one left on the volume.
+    /// Whether its Redis answered, and is of a cluster or reads its data, so that it is not about what the last one
+    /// left on the volume.
     pub up: bool,
     /// Whose data it may have: of this master, or, as its Redis does not answer, of anybody.
     pub data: DataOf,
@@ -79,7 +80,8 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
         let owner = mine.find(|(_, ordinal)| **ordinal == policy.me.ordinal);
         let told = Told {
             at: answer.at,
-            up: scene::verify(policy, *socket, answer).is_ok()
+            up: scene::verify(policy, *socket, answer)
+                .is_ok_and(|peer| !peer.facts.knows.is_empty() || !peer.facts.slots.is_empty())
                 || matches!(&answer.redis, PeerRedis::Silent(Silence::Garbled(_))),
             owner: owner.map(|(id, _)| *id),
             data: match &answer.redis {
@@ -98,8 +100,22 @@ pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
         DataOf::Master(master) => owners.contains(&master),
         DataOf::Loading => true,
     });
-    memory.data_heard_at = memory.data_heard_at.max(heard.map(|told| told.at).max());
+    // The node ID is proof enough: its agent may be away.
+    let alone = seen.answers.values().filter(|answer| match &answer.redis {
+        PeerRedis::Up(facts) => has_data_of(facts, &owners),
+        PeerRedis::Silent(_) => false,
+    });
+    let heard = heard
+        .map(|told| told.at)
+        .chain(alone.map(|answer| answer.at));
+    memory.data_heard_at = memory.data_heard_at.max(heard.max());
     memory.named_since = (!owners.is_empty()).then(|| memory.named_since.unwrap_or(seen.now));
+}
+
+/// Whether this is a replica of one of these nodes, and not an empty one.
+pub(super) fn has_data_of(facts: &PeerFacts, owners: &[NodeId]) -> bool {
+    let follows = facts.master.is_some_and(|master| owners.contains(&master));
+    follows && facts.keys > 0
 }
 
 /// What a pod's agent said counts for so long.
@@ -128,16 +144,21 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     }
     let all = &scene.memory.told;
     let fresh = |told: &Told| scene.seen.now - told.at <= lately(scene.policy);
-    // Silence alone takes nothing back.
-    let silence = !all.values().any(fresh);
+    // Silence alone takes nothing back, nor does who was away himself; and who hears nobody knows of no silence.
+    let silence = !all.values().any(|told| fresh(told) && told.up);
+    let deaf = !all.values().any(fresh);
     let told: BTreeMap<u32, &Told> = all
         .iter()
         .filter(|(_, told)| silence || fresh(told))
         .map(|(ordinal, told)| (*ordinal, told))
         .collect();
     let ups = told.values().any(|told| told.up);
-    // Who runs knows better than what was left on a volume.
-    let mut counted = told.iter().filter(|(_, told)| told.up || !ups);
+    // Who runs knows better than what was left on a volume, as one has it that reads its data.
+    let serves = |told: &Told| told.up && told.data != DataOf::Loading;
+    let served = told.values().any(|told| serves(told));
+    let mut counted = told
+        .iter()
+        .filter(|(_, told)| serves(told) || told.up && !served || !ups);
     let named = counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)));
     let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
     if let Some((by, owner)) = named {
@@ -147,7 +168,7 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
              a replica has taken them over",
             scene.policy.pod(by)
         );
-        return (!is_waited_for(scene))
+        return (deaf || !is_waited_for(scene))
             .then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
     }
     if ups {

@@ -1,13 +1,13 @@
 //! A master whose data is gone while its nodes.conf is there: started so, it would have its replica copy
 //! nothing. Whether that is so, and who has the data.
 
-use super::{fresh, newest_good_copy, of_ours, slots_left};
+use super::{facts, fresh, newest_good_copy, of_ours, slots_left};
 use crate::decide::scene::{Scene, verify};
+use crate::decide::start;
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
 use crate::model::node_table::{NodeEntry, NodesConf};
 use crate::model::observation::{NodesFile, OwnRedis, Silence};
-use std::collections::BTreeSet;
 
 /// Whether this node's Redis is down and has left no data, though it owned slots.
 pub(crate) fn data_is_gone(scene: &Scene<'_>) -> bool {
@@ -73,15 +73,15 @@ pub(super) fn last_with_data(scene: &Scene<'_>, conf: &NodesConf) -> Option<Left
 /// A replica of this pod's former node that has keys.
 pub(super) fn heir_with_data(scene: &Scene<'_>) -> Option<String> {
     let told = scene.memory.told.values();
-    let owners: BTreeSet<NodeId> = told.filter_map(|told| told.owner).collect();
-    let ours =
-        fresh(scene).filter_map(|(socket, answer)| verify(scene.policy, *socket, answer).ok());
-    let mut heirs = ours.filter(|peer| {
-        let follows = peer
-            .facts
-            .master
-            .is_some_and(|master| owners.contains(&master));
-        follows && peer.facts.keys > 0
+    let owners: Vec<NodeId> = told.filter_map(|told| told.owner).collect();
+    // The node ID is proof enough: its agent may be away.
+    let mut heirs = fresh(scene).filter(|(_, answer)| {
+        facts(answer).is_some_and(|facts| start::has_data_of(facts, &owners))
     });
-    heirs.next().map(|peer| peer.claim.pod.clone())
+    let (socket, answer) = heirs.next()?;
+    let verified = verify(scene.policy, *socket, answer);
+    Some(verified.map_or_else(
+        |_| format!("the Redis at {socket}"),
+        |peer| peer.claim.pod.clone(),
+    ))
 }
