@@ -144,7 +144,8 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     }
     let all = &scene.memory.told;
     let fresh = |told: &Told| scene.seen.now - told.at <= lately(scene.policy);
-    // Silence alone takes nothing back, nor does who was away himself; and who hears nobody knows of no silence.
+    // Silence alone takes nothing back, nor does one whose own Redis is away; and who hears nobody cannot tell whether
+    // anybody has the data.
     let silence = !all.values().any(|told| fresh(told) && told.up);
     let deaf = !all.values().any(fresh);
     let told: BTreeMap<u32, &Told> = all
