@@ -275,10 +275,12 @@ fn needed_for_majority(scene: &Scene<'_>, table: &NodeTable) -> Vec<Option<u32>>
     let lost = majority_lacks(scene, table);
     let mut votes = owners - lost.len();
     let mut needed = Vec::new();
-    // Who has taken slots over unheard has a vote, too.
+    // Who has taken slots over unheard has a vote, too; how many they are is not known, but how many there were.
     if !lost.is_empty() && !table.covers_all_slots() && scene.may_wait_for_us(None) {
-        owners += 1;
-        votes += 1;
+        let masters = usize::from(scene.policy.shape.masters);
+        let unheard = masters.saturating_sub(owners).max(1);
+        owners += unheard;
+        votes += unheard;
         needed.push(None);
     }
     for node in lost.iter().filter(|node| !is_lost(scene, node)) {
