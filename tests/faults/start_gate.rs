@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use testbed::{Ending, Pod, Testbed, wait};
 
-use crate::{common::*, lost_volumes::impatient};
+use crate::{
+    common::*,
+    lost_volumes::{copied, impatient, with_data},
+};
 
 /// The agent alone, and in DNS.
 pub(crate) async fn agent_first(bed: &Testbed, ordinal: usize) -> Result<Arc<Pod>> {
@@ -50,7 +53,7 @@ async fn a_first_start_and_a_restart_of_all_come_through() -> Result<()> {
     all_gated(&bed).await?;
     let before = formed_as_planned(&bed).await?;
     let canary = bed.write_canary("kept", 300).await?;
-    crate::lost_volumes::copied(&bed, &before).await?;
+    copied(&bed, &before).await?;
     for ordinal in 0..6 {
         bed.end_pod(ordinal, Ending::Kill).await?;
     }
@@ -89,21 +92,18 @@ pub(crate) async fn held(pod: &Pod) -> Result<()> {
 /// been elected.
 #[tokio::test]
 async fn an_empty_master_is_held_back_until_its_replica_is_elected() -> Result<()> {
-    is_held_back(impatient("held-back").build().await?, None).await
+    is_held_back("held-back", None).await
 }
 
 /// The same while a later pod is not in DNS: it is just away, and not one that is created when this pod is
 /// ready, as far as the replica with the data is concerned, which is there.
 #[tokio::test]
 async fn an_empty_master_is_held_back_though_another_pod_is_just_away() -> Result<()> {
-    is_held_back(impatient("held-though-away").build().await?, Some(5)).await
+    is_held_back("held-though-away", Some(5)).await
 }
 
-async fn is_held_back(bed: Testbed, away: Option<usize>) -> Result<()> {
-    bed.start_all().await?;
-    let before = formed_as_planned(&bed).await?;
-    let canary = bed.write_canary("kept", 300).await?;
-    crate::lost_volumes::copied(&bed, &before).await?;
+async fn is_held_back(name: &str, away: Option<usize>) -> Result<()> {
+    let (bed, _, canary) = with_data(name).await?;
     for ordinal in away.into_iter().chain([1]) {
         bed.end_pod(ordinal, Ending::Kill).await?;
     }
@@ -124,11 +124,7 @@ async fn is_held_back(bed: Testbed, away: Option<usize>) -> Result<()> {
 /// The same while that replica moves, and is in DNS nowhere.
 #[tokio::test]
 async fn an_empty_master_is_held_back_while_its_replica_moves() -> Result<()> {
-    let bed = impatient("held-for-a-move").build().await?;
-    bed.start_all().await?;
-    let before = formed_as_planned(&bed).await?;
-    let canary = bed.write_canary("kept", 300).await?;
-    crate::lost_volumes::copied(&bed, &before).await?;
+    let (bed, _, canary) = with_data("held-for-a-move").await?;
     for ordinal in [4, 1] {
         bed.end_pod(ordinal, Ending::Kill).await?;
     }
@@ -152,11 +148,7 @@ async fn an_empty_master_is_held_back_while_its_replica_moves() -> Result<()> {
 /// With the init container alone it is that one which says that the volume is blank, and waits.
 #[tokio::test]
 async fn init_tells_the_others_what_it_waits_for() -> Result<()> {
-    let bed = impatient("init-tells").build().await?;
-    bed.start_all().await?;
-    let before = formed_as_planned(&bed).await?;
-    let canary = bed.write_canary("kept", 300).await?;
-    crate::lost_volumes::copied(&bed, &before).await?;
+    let (bed, _, canary) = with_data("init-tells").await?;
     bed.end_pod(1, Ending::Kill).await?;
     let pod = bed.pod(1)?;
     pod.wipe_volume().await?;
