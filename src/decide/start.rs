@@ -24,7 +24,7 @@ const TOLD_EACH: Duration = Duration::from_millis(100);
 
 /// For how long somebody who is not in DNS, or does not answer, counts as one who may have the data, and who named
 /// the former node is believed without a newer word.
-pub(super) const UNHEARD_FOR: Duration = Duration::from_secs(45);
+const UNHEARD_FOR: Duration = Duration::from_secs(45);
 
 /// What another pod's agent said of this pod's ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use crate::model::reason::ReasonCode;
 
 /// A blank volume is a new pod's, or one that was lost. Where the others say that this pod's former node
 /// owns slots, its replica would copy the emptiness of what starts here: it is waited for until that
-/// replica has been elected. Nobody who is silent is waited for: at a first start they wait as well. DNS
-/// is, for a while.
+/// replica has been elected. At a first start they wait as well, so that nobody is waited for by name; for a
+/// while DNS is, and one answer where it names others.
 pub(super) fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
     let all_asked = ask_others(scene, plan);
     let held = start::held(scene).filter(|why| why.code == ReasonCode::OldIdentityOwnsSlots);
@@ -46,7 +46,7 @@ pub(super) fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
     }
 }
 
-/// Whether somebody is in DNS, and nobody has answered yet: one lost question is no answer.
+/// Whether somebody else is in DNS, and nobody has answered yet: one lost question is no answer.
 fn nobody_has_told(scene: &Scene<'_>) -> bool {
     let since = scene.memory.held_since.unwrap_or(scene.seen.now);
     let others = in_dns(scene).any(|socket| socket != own_socket(scene));
