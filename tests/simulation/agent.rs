@@ -255,7 +255,10 @@ fn ask(world: &mut World, pod: usize, mut seen: Box<Observation>) {
     .unwrap_or_default();
     let mut slowest = 1;
     for socket in wanted {
-        let (answer, ms) = answer_of(world, pod, socket.ip(), seen.now);
+        let (mut answer, mut ms) = answer_of(world, pod, socket.ip(), seen.now);
+        if super::long_faults::loses(world, &mut answer) {
+            ms = DEADLINE_MS;
+        }
         slowest = slowest.max(ms);
         seen.answers.insert(socket, answer);
     }

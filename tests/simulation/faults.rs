@@ -21,6 +21,7 @@ pub(crate) enum Undo {
     Unblock(Vec<(usize, usize)>),
     Dns(usize),
     AnswersLost,
+    QuestionsLost,
     Lag(usize),
     Full(usize),
     /// A stop that was announced, of the pod at its n-th start.
@@ -32,6 +33,7 @@ pub(crate) fn undo(world: &mut World, undo: &Undo) {
         Undo::Unblock(pairs) => world.unblock(pairs),
         Undo::Dns(zone) => world.zones[*zone].trouble(Trouble::None, world.now),
         Undo::AnswersLost => world.answers_lost = false,
+        Undo::QuestionsLost => world.questions_lost = false,
         Undo::Lag(pod) => world.pods[*pod].agent_lag = 3,
         Undo::Full(pod) => world.pods[*pod].volume_full = false,
         Undo::Stopped(pod, start) => {
@@ -56,6 +58,10 @@ pub(crate) enum Kind {
 
 /// One random fault.
 pub(crate) fn strike(world: &mut World, kind: Kind) {
+    if world.layout.long && world.rng.u8(0..3) == 0 {
+        super::long_faults::strike(world);
+        return;
+    }
     let grave = kind == Kind::Holding && world.rng.u8(0..3) == 0;
     if grave && world.layout.beyond > 0 && world.rng.bool() {
         volumes::lose_all_but_the_last(world);
@@ -370,6 +376,7 @@ pub(crate) fn heal(world: &mut World) {
     let pairs: Vec<(usize, usize)> = world.blocked.iter().copied().collect();
     world.unblock(&pairs);
     world.answers_lost = false;
+    super::long_faults::heal(world);
     for zone in &mut world.zones {
         zone.trouble(Trouble::None, world.now);
     }

@@ -18,6 +18,8 @@ pub(crate) struct Layout {
     pub(crate) rolls: bool,
     /// People pause sidecars.
     pub(crate) pauses: bool,
+    /// Faults last for long, and much time may pass between them.
+    pub(crate) long: bool,
     pub(crate) gate: Gate,
     /// Replication to another cluster is refused (a `masterauth` of its own).
     pub(crate) own_passwords: bool,

@@ -70,6 +70,8 @@ pub(crate) struct World {
     /// What is blocked is the cluster bus alone.
     pub(crate) bus_alone: bool,
     pub(crate) answers_lost: bool,
+    /// Single questions to other pods get no answer.
+    pub(crate) questions_lost: bool,
     /// Nothing goes wrong that a person must look at.
     pub(crate) heals: bool,
     /// A cluster whose pods start one after the other.
@@ -131,6 +133,7 @@ impl World {
             unblocked: BTreeMap::new(),
             bus_alone: false,
             answers_lost: false,
+            questions_lost: false,
             heals: true,
             in_order: None,
             people: People::default(),

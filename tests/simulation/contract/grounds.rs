@@ -71,6 +71,7 @@ impl Fake {
             migrates: false,
             rolls: false,
             pauses: false,
+            long: false,
             gate: Gate::None,
             own_passwords: false,
             few: 0,
