@@ -1,13 +1,13 @@
 //! What must hold before any rule may change the topology.
 
 use super::adopt;
+use super::memory;
 use super::plan::Plan;
 use super::scene::Scene;
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeTable;
 use crate::model::observation::{Stage, Volume};
 use crate::model::reason::ReasonCode;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -87,29 +87,18 @@ pub fn foreign_in_table<'a>(scene: &Scene<'a>) -> Option<(&'a NodeId, &'a (Strin
     foreign.find(|(id, _)| table.get(id).is_some())
 }
 
-/// A node ID that answers for more than one ordinal, or from more than one process, this pod's own
-/// included.
+/// A node ID that answers twice, and where.
 fn doubled_id(scene: &Scene<'_>) -> Option<(NodeId, Vec<String>)> {
     scene.memory.places.iter().find_map(|(id, places)| {
-        let own = scene
-            .own
-            .filter(|_| scene.me.is_some_and(|me| me.id == *id));
-        let ordinals = places.values().filter_map(|place| place.ordinal);
-        let ordinals: BTreeSet<u32> = ordinals
-            .chain(own.map(|_| scene.policy.me.ordinal))
-            .collect();
-        let runs = places.values().map(|place| place.run_id.as_str());
-        let runs: BTreeSet<&str> = runs
-            .chain(own.map(|own| own.server.run_id.as_str()))
-            .collect();
-        if ordinals.len() < 2 && runs.len() < 2 {
+        if !memory::are_two(scene.policy, *id, places.values(), &scene.seen.own) {
             return None;
         }
         let elsewhere = places.iter().map(|(socket, place)| match place.ordinal {
             Some(ordinal) => format!("{} at {socket}", scene.policy.pod(ordinal)),
             None => format!("a Redis at {socket}"),
         });
-        let here = own.map(|_| scene.policy.me.to_string());
+        let mine = scene.me.is_some_and(|me| me.id == *id);
+        let here = mine.then(|| scene.policy.me.to_string());
         Some((*id, here.into_iter().chain(elsewhere).collect()))
     })
 }

@@ -23,6 +23,8 @@ pub const FRESH: Duration = Duration::from_secs(1);
 
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
+/// And that of one of two that have one node ID: only a person ends that, and single questions are lost (S2, S10).
+const TWIN_KEPT: Duration = Duration::from_secs(10);
 /// For so long a blank volume counts as blank while its pod does not answer: `init` gives up and is started again,
 /// at last every five minutes.
 const BLANK_FOR: Duration = Duration::from_secs(600);
@@ -55,6 +57,9 @@ pub struct Memory {
     /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
     /// in two places is a clone (S10).
     pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
+    /// When two have last answered with one node ID in the same round; a pod that moves never does. None longer ago
+    /// than ten seconds.
+    pub twins: BTreeMap<NodeId, Moment>,
     /// The pods whose agents have said last that their volumes are blank, and when.
     pub blanks: BTreeMap<u32, Moment>,
     /// Nodes in the own table that were seen to run Redis 7.0 or later.
@@ -284,9 +289,13 @@ impl Memory {
             let id = scene::answered_id(answer);
             let silent_for = |place: &Place| seen.now - place.at;
             for (known, places) in &mut self.places {
+                let silent = match self.twins.get(known) {
+                    Some(_) => TWIN_KEPT,
+                    None => FRESH,
+                };
                 let kept = |place: &Place| match id {
                     Some(id) => id == *known,
-                    None => silent_for(place) <= FRESH,
+                    None => silent_for(place) <= silent,
                 };
                 places.retain(|at, place| at != socket || kept(place));
             }
@@ -315,8 +324,19 @@ impl Memory {
             }
         }
         self.blanks.retain(|_, at| seen.now - *at <= BLANK_FOR);
-        for places in self.places.values_mut() {
-            places.retain(|_, place| seen.now - place.at <= PLACE_KEPT);
+        self.twins.retain(|_, at| seen.now - *at <= TWIN_KEPT);
+        for (id, places) in &self.places {
+            let now = places.values().filter(|place| place.at == seen.now);
+            if are_two(policy, *id, now, &seen.own) {
+                self.twins.insert(*id, seen.now);
+            }
+        }
+        for (id, places) in &mut self.places {
+            let kept = match self.twins.get(id) {
+                Some(_) => TWIN_KEPT,
+                None => PLACE_KEPT,
+            };
+            places.retain(|_, place| seen.now - place.at <= kept);
         }
         self.places.retain(|_, places| !places.is_empty());
     }
@@ -360,6 +380,24 @@ impl Memory {
         let covered = own.table.covers_all_slots();
         self.covered_since = covered.then(|| self.covered_since.unwrap_or(now));
     }
+}
+
+/// Whether a node ID answers for more than one ordinal, or from more than one process, this pod's own included (S10).
+pub fn are_two<'a>(
+    policy: &Policy,
+    id: NodeId,
+    places: impl Iterator<Item = &'a Place>,
+    own: &'a OwnRedis,
+) -> bool {
+    let here = match own {
+        OwnRedis::Up(own) if own.table.myself().is_some_and(|me| me.id == id) => {
+            Some((Some(policy.me.ordinal), own.server.run_id.as_str()))
+        }
+        OwnRedis::Up(_) | OwnRedis::Silent(_) | OwnRedis::Loading(..) => None,
+    };
+    let all = places.map(|place| (place.ordinal, place.run_id.as_str()));
+    let (ordinals, runs): (BTreeSet<Option<u32>>, BTreeSet<&str>) = all.chain(here).unzip();
+    ordinals.iter().flatten().count() > 1 || runs.len() > 1
 }
 
 /// Whether a node in the own table has not answered since.
