@@ -20,21 +20,22 @@ use super::memory::Memory;
 use super::plan::Plan;
 use super::readiness;
 use super::repair;
-use super::scene::{Scene, answered_id};
+use super::scene::Scene;
 use super::start;
 use crate::model::decision::Action;
 use crate::model::identity::NodeId;
 use crate::model::node_table::NodeEntry;
 use crate::model::observation::{
-    CopyConfig, NodesFile, OwnFacts, OwnRedis, PeerAgent, PeerAnswer, PeerFacts, PeerRedis,
-    Silence, Stage, Volume,
+    CopyConfig, NodesFile, OwnFacts, OwnRedis, PeerAgent, PeerFacts, PeerRedis, Silence, Stage,
+    Volume,
 };
 use crate::model::reason::ReasonCode;
 use crate::model::time::Moment;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod address;
 mod learn;
 
 pub(super) use learn::{learn, learn_who_waits};
@@ -175,7 +176,7 @@ fn by_mistake(
     plan: &mut Plan,
 ) -> Option<String> {
     let may_have_data = may_have_data(scene, own, me, plan);
-    let dialled = dialled_here(scene, own, plan);
+    let dialled = address::dialled_here(scene, own, plan);
     let heirs = names(scene, &may_have_data);
     if !may_have_data.is_empty() {
         let message = format!(
@@ -306,106 +307,6 @@ fn may_have_data(
         plan.ask(socket, ASK_GAP);
     }
     may_have
-}
-
-/// The nodes that had this pod's address and whose replicas may dial it: somebody follows them, and they are not
-/// connected at another one. Who is still to be created dials before anybody has seen it.
-fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -> Vec<NodeId> {
-    let mut were_here = scene.memory.were_here.clone();
-    let mut dialled = Vec::new();
-    let mut owners = own.table.slot_owners().filter(|node| !node.flags.myself());
-    let heard =
-        |node: &NodeEntry| scene.in_reach(node) && !scene.memory.unheard.contains_key(&node.id);
-    let told = owners.all(heard);
-    // Any replica may dial this address, whomever this table has it follow: each that may be alive is asked, `fail`
-    // or not, before anybody is let go.
-    let young = scene.seen.now - scene.memory.up_seen_since <= patience(own);
-    let replicas = own.table.others().filter(|node| node.slots.is_empty());
-    let unasked = replicas.filter(|node| young && unasked(scene, node));
-    let unasked: Vec<NodeId> = unasked.map(|node| node.id).collect();
-    let asked = unasked.is_empty();
-    // Who has not found its master yet is asked until it has. Whose pod is another node by now has nothing to drop,
-    // and not again when its ID is forgotten.
-    let mut waiting = scene.memory.waiting.clone();
-    waiting.retain(|id, _| {
-        let node = own.table.get(id);
-        !node.is_some_and(|node| readiness::was_replaced(scene, node))
-    });
-    were_here.retain(|id| {
-        let Some(node) = own.table.get(id) else {
-            return false;
-        };
-        let elsewhere = heard(node) && node.address.ip() != Some(scene.policy.pod_ip);
-        // Then somebody who has the data has been elected.
-        let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
-        // Whose pod is another node by now dials nobody, but for that one.
-        let mut followers = own.table.others().filter(|other| other.master == Some(*id));
-        let follow = follow(scene, id);
-        let waits_here = waiting.values().any(|(master, _)| master == id);
-        let followed = waits_here
-            || !follow.is_empty()
-            || followers.any(|other| !readiness::was_replaced(scene, other));
-        // That is as a table from before has it, until others have told better.
-        let harmless = !followed || succeeded;
-        if asked && (elsewhere && !waits_here || harmless && told) {
-            return false;
-        }
-        let may_yet_be_told = up_for(scene, own) <= patience(own) || scene.may_wait_for_us(None);
-        if !harmless || may_yet_be_told || !asked {
-            dialled.push(*id);
-        }
-        true
-    });
-    if !were_here.is_empty() {
-        ask_who_may_dial(scene, own, &were_here, unasked, plan);
-    }
-    plan.memory_mut().were_here = were_here;
-    plan.memory_mut().waiting = waiting;
-    dialled
-}
-
-/// Those who have not answered yet, and those who follow one of these nodes: as the own table has it, and as it was
-/// said last, which may be as old.
-fn ask_who_may_dial(
-    scene: &Scene<'_>,
-    own: &OwnFacts,
-    were_here: &BTreeSet<NodeId>,
-    unasked: Vec<NodeId>,
-    plan: &mut Plan,
-) {
-    let followers = own.table.others().filter(|node| {
-        let master = node.master.as_ref();
-        master.is_some_and(|master| were_here.contains(master))
-    });
-    let followers = followers.map(|node| node.id);
-    let waiting = scene.memory.waiting.iter();
-    let waiting = waiting.filter(|(_, (master, _))| were_here.contains(master));
-    let followers = followers.chain(waiting.map(|(id, _)| *id));
-    let followers = followers.chain(unasked);
-    let followers = followers.filter_map(|id| scene.ordinal_of(&id));
-    let ordinals = followers.chain(were_here.iter().flat_map(|id| follow(scene, id)));
-    let sockets: BTreeSet<SocketAddr> = ordinals.flat_map(|k| scene.sockets_of(k)).collect();
-    for socket in sockets {
-        plan.ask(socket, ASK_GAP);
-    }
-}
-
-/// The pods that have said last that they follow this node.
-fn follow(scene: &Scene<'_>, id: &NodeId) -> Vec<u32> {
-    let last = scene.memory.verified.iter();
-    let follow = last.filter(|(_, (_, answer))| {
-        matches!(&answer.redis, PeerRedis::Up(facts) if facts.master == Some(*id))
-    });
-    follow.map(|(ordinal, _)| *ordinal).collect()
-}
-
-/// Whether this node has not answered lately, and may.
-fn unasked(scene: &Scene<'_>, node: &NodeEntry) -> bool {
-    let memory = scene.memory;
-    let mut verified = memory.verified.values();
-    let it = |(_, answer): &(SocketAddr, PeerAnswer)| answered_id(answer) == Some(node.id);
-    let answered = memory.places.contains_key(&node.id) || verified.any(it);
-    !answered && !readiness::was_replaced(scene, node)
 }
 
 /// Whether this node may have the last data of its shard, and would drop them for a copy of this one as soon as
