@@ -7,121 +7,22 @@
 //! have on their volumes is asked then. What could wait for ever is not waited for.
 
 use super::hold::never_ran;
-use super::memory::Memory;
-use super::policy::Policy;
-use super::scene::{self, Scene};
+use super::scene::Scene;
 use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
-use crate::model::observation::{Observation, OwnRedis, PeerAgent, PeerFacts, PeerRedis, Silence};
+use crate::model::observation::{OwnRedis, Silence};
 use crate::model::reason::{Reason, ReasonCode};
-use crate::model::time::Moment;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a pod's agent said counts for so long; many pods are not asked all at once (`lately`).
-const TOLD: Duration = Duration::from_secs(10);
-const TOLD_EACH: Duration = Duration::from_millis(100);
+mod told;
+
+pub use told::Told;
+pub(super) use told::{has_data_of, learn, owners};
 
 /// For how long somebody who is not in DNS, or does not answer, counts as one who may have the data, and who named
 /// the former node is believed without a newer word.
 const UNHEARD_FOR: Duration = Duration::from_secs(45);
-
-/// What another pod's agent said of this pod's ordinal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// When.
-    pub at: Moment,
-    /// Whether its Redis answered, and is of a cluster or reads its data, so that it is not about what the last one
-    /// left on the volume.
-    pub up: bool,
-    /// Whose data it may have: of this master, or, as its Redis does not answer, of anybody.
-    pub data: DataOf,
-    /// The node of this ordinal that owns slots.
-    pub owner: Option<NodeId>,
-}
-
-/// Whose data a pod may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataOf {
-    /// No other node's: it is no replica, or an empty one, or nothing is on its volume.
-    Nobody,
-    /// Its master's.
-    Master(NodeId),
-    /// Its Redis reads its data.
-    Loading,
-    /// Its Redis does not answer, and something is on its volume.
-    Unknown,
-}
-
-/// What this round's answers tell, while the own Redis is away.
-pub(super) fn learn(memory: &mut Memory, policy: &Policy, seen: &Observation) {
-    memory.told.retain(|_, told| {
-        let counts = match told.owner {
-            Some(_) => UNHEARD_FOR,
-            None => lately(policy),
-        };
-        seen.now - told.at <= counts
-    });
-    if !matches!(seen.own, OwnRedis::Silent(_)) {
-        memory.told.clear();
-        memory.named_since = None;
-        memory.data_heard_at = None;
-        return;
-    }
-    for (socket, answer) in &seen.answers {
-        let PeerAgent::Says(claim) = &answer.agent else {
-            continue;
-        };
-        let ordinal = scene::claimed_ordinal(policy, claim);
-        let Some(ordinal) = ordinal.filter(|ordinal| *ordinal != policy.me.ordinal) else {
-            continue;
-        };
-        let mut mine = claim.owners.iter();
-        let owner = mine.find(|(_, ordinal)| **ordinal == policy.me.ordinal);
-        let told = Told {
-            at: answer.at,
-            up: scene::verify(policy, *socket, answer)
-                .is_ok_and(|peer| !peer.facts.knows.is_empty() || !peer.facts.slots.is_empty())
-                || matches!(&answer.redis, PeerRedis::Silent(Silence::Garbled(_))),
-            owner: owner.map(|(id, _)| *id),
-            data: match &answer.redis {
-                PeerRedis::Up(facts) if facts.keys == 0 => DataOf::Nobody,
-                PeerRedis::Up(facts) => facts.master.map_or(DataOf::Nobody, DataOf::Master),
-                PeerRedis::Silent(_) if claim.blank => DataOf::Nobody,
-                PeerRedis::Silent(Silence::Garbled(_)) => DataOf::Loading,
-                PeerRedis::Silent(_) => DataOf::Unknown,
-            },
-        };
-        memory.told.insert(ordinal, told);
-    }
-    let owners: Vec<NodeId> = memory.told.values().filter_map(|told| told.owner).collect();
-    let heard = memory.told.values().filter(|told| match told.data {
-        DataOf::Nobody | DataOf::Unknown => false,
-        DataOf::Master(master) => owners.contains(&master),
-        DataOf::Loading => true,
-    });
-    // The node ID is proof enough: its agent may be away.
-    let alone = seen.answers.values().filter(|answer| match &answer.redis {
-        PeerRedis::Up(facts) => has_data_of(facts, &owners),
-        PeerRedis::Silent(_) => false,
-    });
-    let heard = heard
-        .map(|told| told.at)
-        .chain(alone.map(|answer| answer.at));
-    memory.data_heard_at = memory.data_heard_at.max(heard.max());
-    memory.named_since = (!owners.is_empty()).then(|| memory.named_since.unwrap_or(seen.now));
-}
-
-/// Whether this is a replica of one of these nodes, and not an empty one.
-pub(super) fn has_data_of(facts: &PeerFacts, owners: &[NodeId]) -> bool {
-    let follows = facts.master.is_some_and(|master| owners.contains(&master));
-    follows && facts.keys > 0
-}
-
-/// What a pod's agent said counts for so long.
-fn lately(policy: &Policy) -> Duration {
-    TOLD + TOLD_EACH * policy.beyond_a_few()
-}
 
 /// Whether nothing has ever run on this volume, and nothing does: this pod has no node.
 pub fn blank(scene: &Scene<'_>) -> bool {
@@ -142,40 +43,23 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
     if !blank(scene) {
         return None;
     }
-    let all = &scene.memory.told;
-    let fresh = |told: &Told| scene.seen.now - told.at <= lately(scene.policy);
-    // Silence alone takes nothing back, nor does one whose own Redis is away; and who hears nobody cannot tell whether
-    // anybody has the data.
-    let silence = !all.values().any(|told| fresh(told) && told.up);
-    let deaf = !all.values().any(fresh);
-    let told: BTreeMap<u32, &Told> = all
-        .iter()
-        .filter(|(_, told)| silence || fresh(told))
-        .map(|(ordinal, told)| (*ordinal, told))
-        .collect();
-    let ups = told.values().any(|told| told.up);
-    // Who runs knows better than what was left on a volume, as one has it that reads its data.
-    let serves = |told: &Told| told.up && told.data != DataOf::Loading;
-    let served = told.values().any(|told| serves(told));
-    let mut counted = told
-        .iter()
-        .filter(|(_, told)| serves(told) || told.up && !served || !ups);
-    let named = counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)));
-    let unborn = |ordinal: u32| scene.waits_for_us(ordinal);
-    if let Some((by, owner)) = named {
+    let heard = Heard::of(scene);
+    if let Some((by, owner)) = heard.former_owner() {
         let what = what_is_gone(scene);
         let message = format!(
             "{what}, and {} says that this pod's former node {owner} owns slots; Redis is to be started when \
              a replica has taken them over",
             scene.policy.pod(by)
         );
-        return (deaf || !is_waited_for(scene))
+        // Who hears nobody cannot tell whether anybody has the data.
+        return (heard.nobody_lately || !is_waited_for(scene))
             .then(|| Reason::blocks(ReasonCode::OldIdentityOwnsSlots, message));
     }
-    if ups {
+    if heard.somebody(|told| told.up) {
         return None;
     }
-    let unheard = |ordinal: &u32| !told.contains_key(ordinal) && !unborn(*ordinal);
+    let unheard =
+        |ordinal: &u32| !heard.told.contains_key(ordinal) && !scene.waits_for_us(*ordinal);
     let missing: Vec<String> = scene
         .policy
         .expected_peers()
@@ -188,6 +72,42 @@ pub fn held(scene: &Scene<'_>) -> Option<Reason> {
         missing.join(", ")
     );
     (!missing.is_empty()).then(|| Reason::blocks(ReasonCode::WaitingForPeers, message))
+}
+
+/// Whose words count in this round, by ordinal.
+struct Heard<'a> {
+    told: BTreeMap<u32, &'a Told>,
+    nobody_lately: bool,
+}
+
+impl<'a> Heard<'a> {
+    /// The fresh words. Silence alone takes no older one back, nor does who answers and has no Redis that knows better.
+    fn of(scene: &Scene<'a>) -> Heard<'a> {
+        let all = &scene.memory.told;
+        let fresh = |told: &&Told| told.is_fresh(scene.policy, scene.seen.now);
+        let taken_back = all.values().any(|told| fresh(&told) && told.up);
+        let counted = all.iter().filter(|(_, told)| !taken_back || fresh(told));
+        Heard {
+            told: counted.map(|(ordinal, told)| (*ordinal, told)).collect(),
+            nobody_lately: !all.values().any(|told| fresh(&told)),
+        }
+    }
+
+    fn somebody(&self, is_so: impl Fn(&Told) -> bool) -> bool {
+        self.told.values().any(|told| is_so(told))
+    }
+
+    /// The former node of this pod that owns slots, and who says so. A Redis that serves knows better than one that
+    /// reads its data and has what is on its volume, and that one better than what is left of one that is away.
+    fn former_owner(&self) -> Option<(u32, NodeId)> {
+        let serves = self.somebody(Told::serves);
+        let up = self.somebody(|told| told.up);
+        let mut counted = self
+            .told
+            .iter()
+            .filter(|(_, told)| told.serves() || told.up && !serves || !up);
+        counted.find_map(|(ordinal, told)| Some((*ordinal, told.owner?)))
+    }
 }
 
 /// In words, what a volume on which nothing has ever run may have lost.

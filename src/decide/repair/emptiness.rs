@@ -4,7 +4,6 @@
 use super::{facts, fresh, newest_good_copy, of_ours, slots_left};
 use crate::decide::scene::{Scene, verify};
 use crate::decide::start;
-use crate::model::identity::NodeId;
 use crate::model::kept_conf::DataOnVolume;
 use crate::model::node_table::{NodeEntry, NodesConf};
 use crate::model::observation::{NodesFile, OwnRedis, Silence};
@@ -72,8 +71,7 @@ pub(super) fn last_with_data(scene: &Scene<'_>, conf: &NodesConf) -> Option<Left
 
 /// A replica of this pod's former node that has keys.
 pub(super) fn heir_with_data(scene: &Scene<'_>) -> Option<String> {
-    let told = scene.memory.told.values();
-    let owners: Vec<NodeId> = told.filter_map(|told| told.owner).collect();
+    let owners = start::owners(scene.memory);
     // The node ID is proof enough: its agent may be away.
     let mut heirs = fresh(scene).filter(|(_, answer)| {
         facts(answer).is_some_and(|facts| start::has_data_of(facts, &owners))
