@@ -131,7 +131,11 @@ fn alarms(
         .map(|reason| (reason.code.as_str(), reason.message.as_str()))
         .collect();
     let told = standing.alarms.clone();
-    let differs = |code: &str| present.contains_key(code) != told.contains(code);
+    // While Redis does not answer, nobody knows whether what it was about is over.
+    let differs = |code: &str| match present.contains_key(code) {
+        true => !told.contains(code),
+        false => told.contains(code) && scene.own.is_some(),
+    };
     let changing = &mut plan.memory_mut().alarms_changing;
     changing.retain(|code, _| differs(code));
     let codes = present
