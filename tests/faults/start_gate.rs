@@ -2,6 +2,7 @@
 //! Redis may be started. It never keeps a first start, or a restart of all, from coming about.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use testbed::{Ending, Pod, Testbed, wait};
@@ -136,6 +137,39 @@ async fn an_empty_master_is_held_back_while_its_replica_moves() -> Result<()> {
     ensure!(status == 503, "{status} {body}");
     bed.pod(4)?.move_to(bed.fresh_address()?).await?;
     bed.start_pod(4).await?;
+    redis_when_open(&pod).await?;
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "opened too early: {four}");
+    bed.whole(2 * LONG).await?;
+    canary.intact(&bed).await?;
+    bed.all_ready(LONG).await?;
+    bed.finish().await
+}
+
+/// The same while that replica's sidecar is away, and so many pods that nobody can be elected: its Redis answers,
+/// and says whose data it has. Without it the gate opens after 45 s, for the sake of pods to be created.
+#[tokio::test]
+async fn an_empty_master_is_held_back_for_a_replica_without_its_sidecar() -> Result<()> {
+    let (bed, _, canary) = with_data("held-for-redis-alone").await?;
+    let away = [2, 3, 5];
+    for ordinal in away.into_iter().chain([1]) {
+        bed.end_pod(ordinal, Ending::Kill).await?;
+    }
+    bed.pod(4)?.agent.kill().await?;
+    bed.pod(1)?.wipe_volume().await?;
+    let pod = agent_first(&bed, 1).await?;
+    held(&pod).await?;
+    let past_45_s = Duration::from_secs(50);
+    wait::throughout(past_45_s, "its Redis is held back", async || {
+        let (status, body) = gate(&pod).await?;
+        ensure!(status == 503, "{status} {body}");
+        Ok(())
+    })
+    .await?;
+    bed.pod(4)?.start_agent().await?;
+    for ordinal in away {
+        bed.start_pod(ordinal).await?;
+    }
     redis_when_open(&pod).await?;
     let four = role(&*bed.pod(4)?).await?;
     ensure!(four["role"] == "master", "opened too early: {four}");
