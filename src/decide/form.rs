@@ -156,10 +156,8 @@ fn departs_from_plan(scene: &Scene<'_>, peer: &Peer<'_>, members: &Members) -> O
         members,
     )
     .or_else(|| {
-        let stranger = facts
-            .knows
-            .iter()
-            .find(|id| !members.values().any(|m| m == *id))?;
+        let mut knows = facts.knows.iter();
+        let stranger = knows.find(|id| is_stranger(scene, members, id))?;
         Some(format!(
             "knows {stranger}, which is none of the expected pods"
         ))
@@ -212,10 +210,8 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
         members,
     )
     .or_else(|| {
-        let stranger = own
-            .table
-            .others()
-            .find(|n| !members.values().any(|id| *id == n.id))?;
+        let mut others = own.table.others();
+        let stranger = others.find(|node| is_stranger(scene, members, &node.id))?;
         Some(format!(
             "knows {}, which is none of the expected pods",
             stranger.id
@@ -227,6 +223,13 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
         (empty && keys > 0).then(|| format!("holds {keys} keys"))
     })?;
     Some(format!("this pod {what}"))
+}
+
+/// Neither of the first shape nor one of this cluster's pods beyond it: such a one may have come up at an address
+/// where another pod was met, and what it has is judged by `remains_of_another`.
+fn is_stranger(scene: &Scene<'_>, members: &Members, id: &NodeId) -> bool {
+    let mut found = scene.acquainted.values().map(|peer| &peer.facts.id);
+    !members.values().any(|member| member == id) && !found.any(|found| found == id)
 }
 
 /// What a node has that the plan does not give it. Within a shard Redis may have elected another
