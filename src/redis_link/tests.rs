@@ -16,6 +16,11 @@ const TIMEOUTS: LinkTimeouts = LinkTimeouts {
     connect: Duration::from_millis(400),
     answer: Duration::from_millis(400),
 };
+/// Where nothing is measured: machines are slow.
+const PATIENT: LinkTimeouts = LinkTimeouts {
+    connect: Duration::from_secs(10),
+    answer: Duration::from_secs(10),
+};
 
 struct Server {
     port: u16,
@@ -360,15 +365,8 @@ async fn a_rotated_password_file_is_followed() {
 #[tokio::test]
 async fn a_loading_server_takes_the_password_and_answers_info() {
     let mut server = Server::start(&["--requirepass", "right"]).await;
-    let mut link = RedisLink::new(
-        "127.0.0.1",
-        server.port,
-        LinkTimeouts {
-            answer: Duration::from_secs(10),
-            ..TIMEOUTS
-        },
-        credentials(Some("right")),
-    );
+    let password = || credentials(Some("right"));
+    let mut link = RedisLink::new("127.0.0.1", server.port, PATIENT, password());
     // Of 10 kB each, as servers before 7.0 look up from their loading every 2 MB only.
     let fill = [
         vec!["CONFIG", "SET", "rdbcompression", "no"],
@@ -377,15 +375,13 @@ async fn a_loading_server_takes_the_password_and_answers_info() {
     ];
     let fill = fill.map(|command| command.into_iter().map(str::to_owned).collect());
     link.exchange(&fill).await.unwrap();
-    let slow = ["--key-load-delay", "200"];
+    let slow = ["--key-load-delay", "1000"];
     server
         .restart(&[&["--requirepass", "right"], &slow[..]].concat())
         .await;
-    let answers = server
-        .read_link(Some("right"))
-        .ask(&[Read::Info, Read::ClusterMyId])
-        .await
-        .unwrap();
+    let mut link = ReadLink::new("127.0.0.1", server.port, PATIENT, password());
+    let asked = link.ask(&[Read::Info, Read::ClusterMyId]).await;
+    let answers = asked.unwrap();
     assert!(text(&answers[0]).unwrap().contains("loading:1"));
     // Valkey answers some CLUSTER commands then, and this server has no cluster.
     let refused = match installed().name.as_str() {
