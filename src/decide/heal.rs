@@ -4,6 +4,7 @@
 
 use super::guard::Cleared;
 use super::invite;
+use super::memory::LOST_QUESTIONS;
 use super::plan::Plan;
 use super::readiness;
 use super::scene::{Scene, Unverified, answered_id, verify};
@@ -44,6 +45,13 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         }
         if is_there(scene, node) {
+            continue;
+        }
+        if may_be_there(scene, node) {
+            for place in places.iter().flatten() {
+                plan.ask(*place, Duration::ZERO);
+            }
+            plan.hurry();
             continue;
         }
         plan.hurry();
@@ -173,6 +181,15 @@ fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
         };
         answered_id(answer).or(claimed) == Some(node.id)
     })
+}
+
+/// Whether it may be where the table has it, though it has not answered in time: the own Redis has it in reach there,
+/// and single questions are lost (S2, S10).
+fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
+    let memory = scene.memory;
+    let in_reach = scene.in_reach(node) && !memory.unheard.contains_key(&node.id);
+    let in_vain = node.socket().and_then(|old| memory.in_vain.get(&old));
+    in_reach && in_vain.is_some_and(|times| *times < LOST_QUESTIONS)
 }
 
 /// Whether another rule had this address met a moment ago, while the first cluster was formed (S12).

@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How long an answer counts as what answers there now (S1: within the last second).
 pub const FRESH: Duration = Duration::from_secs(1);
 
+/// So many questions in a row that got no answer in time were not just lost.
+pub const LOST_QUESTIONS: u32 = 3;
+
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
 /// And that of one of two that have one node ID: only a person ends that, and single questions are lost (S2, S10).
@@ -57,8 +60,8 @@ pub struct Memory {
     /// Where each node ID has answered a moment ago, for as long as a pod takes to be seen gone. An ID
     /// in two places is a clone (S10).
     pub places: BTreeMap<NodeId, BTreeMap<SocketAddr, Place>>,
-    /// When two have last answered with one node ID in the same round; a pod that moves never does. None longer ago
-    /// than ten seconds.
+    /// When two have last answered with one node ID in the same round, as a pod that moves never does, or one of them
+    /// with that of this pod's volume before its Redis was started. None longer ago than ten seconds.
     pub twins: BTreeMap<NodeId, Moment>,
     /// The pods whose agents have said last that their volumes are blank, and when.
     pub blanks: BTreeMap<u32, Moment>,

@@ -6,23 +6,21 @@
 
 mod emptiness;
 mod first_start;
+mod next_start;
 
-use super::hold;
 use super::plan::Plan;
 use super::scene::{Scene, answered_id, verify};
 use crate::model::decision::{Action, Start};
 use crate::model::identity::NodeId;
-use crate::model::kept_conf::{ConfLock, DataOnVolume, KeptConf};
+use crate::model::kept_conf::{DataOnVolume, KeptConf};
 use crate::model::node_table::{NodeEntry, NodeTable, NodesConf};
 use crate::model::observation::{
     NodesFile, OwnRedis, PeerAgent, PeerAnswer, PeerFacts, PeerRedis, Silence, Stage, Volume,
 };
-use crate::model::peers::DnsAnswer;
 use crate::model::reason::ReasonCode;
 use crate::model::slots::SlotSet;
 pub(super) use emptiness::data_is_gone;
-use emptiness::{Left, last_with_data, would_empty_its_replica};
-use first_start::before_a_first_start;
+use next_start::before_a_start;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -338,84 +336,6 @@ fn facts(answer: &PeerAnswer) -> Option<&PeerFacts> {
         PeerRedis::Up(facts) => Some(facts),
         PeerRedis::Silent(_) => None,
     }
-}
-
-/// With a good nodes.conf `init` still has Redis wait while somebody holds that file, or while the same
-/// node answers elsewhere (S10). It waits for nobody who is silent.
-fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
-    match &scene.seen.kept.lock {
-        ConfLock::NotTried => return,
-        ConfLock::Held => {
-            let why = "another process holds nodes.conf: a Redis still runs on this volume";
-            return plan.start(Start::Wait(why.to_owned()));
-        }
-        ConfLock::Free | ConfLock::Unknown(_) => {}
-    }
-    if hold::never_ran(scene) {
-        return before_a_first_start(scene, plan);
-    }
-    let NodesFile::Read(conf) = &scene.seen.file else {
-        return;
-    };
-    let Some(me) = conf.table.myself() else {
-        return;
-    };
-    let all_asked = ask_others(scene, plan);
-    if let Some(twin) = twin(scene, &me.id) {
-        let why = format!(
-            "the node of this volume, {}, answers {twin}: a volume was cloned, or an older pod still \
-             runs; a person must stop one of the two",
-            me.id
-        );
-        plan.block(ReasonCode::DuplicateNodeId, why.clone());
-        return plan.start(Start::Hold(why));
-    }
-    if !all_asked {
-        plan.start(Start::Wait(
-            "asking whether this node answers elsewhere".to_owned(),
-        ));
-    }
-    let now = scene.seen.now;
-    let empty = would_empty_its_replica(scene, conf);
-    let outdated = is_outdated(scene, conf, me).then(|| {
-        format!(
-            "the volume is older than its node: the others have {} as a master, and its nodes.conf \
-             does not; waiting until another has been elected in its place",
-            me.id
-        )
-    });
-    let held = &mut plan.memory_mut().held_since;
-    if empty.is_none() && outdated.is_none() {
-        *held = None;
-        return;
-    }
-    let late = now - *held.get_or_insert(now) >= ELECTED_WITHIN;
-    match (outdated, empty, last_with_data(scene, conf)) {
-        (Some(why), _, _) if late => plan.start(Start::Hold(why)),
-        (Some(why), _, _) => plan.start(Start::Wait(why)),
-        (None, Some(why), _) if !late => plan.start(Start::Wait(why)),
-        (None, Some(_), Some(Left::Has(name))) => plan.start(Start::Hold(format!(
-            "nodes.conf is there and the data is gone; {name} has the data and has not been elected: a \
-             person must order CLUSTER FAILOVER TAKEOVER there, as this node would have it copy nothing"
-        ))),
-        (None, Some(_), Some(Left::Silent(name))) => plan.start(Start::Wait(format!(
-            "nodes.conf is there and the data is gone; {name}, which may have the data, gives no answer"
-        ))),
-        (None, _, _) => {}
-    }
-}
-
-/// Asks all other pods that DNS names; whether each has been by now. Where DNS says nothing, nobody is
-/// waited for.
-fn ask_others(scene: &Scene<'_>, plan: &mut Plan) -> bool {
-    let own = own_socket(scene);
-    let others: Vec<SocketAddr> = in_dns(scene).filter(|socket| *socket != own).collect();
-    for socket in &others {
-        plan.ask(*socket, ASK_GAP);
-    }
-    let asked = |socket: &SocketAddr| scene.memory.asked.contains_key(socket);
-    let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
-    !answered || others.iter().all(asked)
 }
 
 /// Whether a majority of those who answer have this node as a master with slots, while its nodes.conf

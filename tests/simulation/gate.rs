@@ -5,6 +5,8 @@
 use super::world::{Event, World};
 use redis_sidecar::model::decision::Start;
 
+/// So long after anything has changed somebody may not have seen it.
+const FOUND_OUT_MS: i64 = 10_000;
 /// As in `control_loop/before_redis.rs`: for what ends by itself, and for what wants a person.
 const PATIENCE_MS: i64 = 60_000;
 const SURE_MS: i64 = 3000;
@@ -81,7 +83,33 @@ pub(crate) fn look(world: &mut World, pod: usize) {
     }
 }
 
+/// Another pod's Redis has had the node of this one's volume for so long that `init` finds it, DNS or no DNS being as
+/// they are (S10).
+fn original(world: &World, pod: usize) -> Option<usize> {
+    let conf = world.pods[pod].disk.conf.as_ref()?;
+    let there = |other: &usize| {
+        let q = &world.pods[*other];
+        let has_it = q.node.as_ref().is_some_and(|node| node.id == conf.id);
+        let named = world.zones[q.cluster].records().get(&q.ordinal).copied();
+        let found = q.ip.is_some()
+            && named == q.ip
+            && world.zones[q.cluster].named_for(q.ordinal, FOUND_OUT_MS, world.now);
+        let answers = q.redis_frozen_until + FOUND_OUT_MS < world.now;
+        let same = q.cluster == world.pods[pod].cluster;
+        has_it && found && answers && same && world.has_reached(pod, *other)
+    };
+    let lately = world.now - FOUND_OUT_MS;
+    let young = world.questions_lost || world.judge.started_within(&conf.id, lately);
+    let mut others = (0..world.pods.len()).filter(|other| *other != pod);
+    others.find(there).filter(|_| !young)
+}
+
 fn init_ends(world: &mut World, pod: usize) {
+    if let Some(original) = original(world, pod) {
+        let (clone, original) = (world.pod_name(pod), world.pod_name(original));
+        let what = format!("S10: init starts {clone}, whose node {original} has");
+        world.judge.fail(what);
+    }
     world.tell(|world| format!("{} init ends well", world.pod_name(pod)));
     let p = &mut world.pods[pod];
     p.agent = None;

@@ -1,7 +1,8 @@
 //! `init` beside a volume on which nothing has ever run: a new pod's, or one that was lost.
 
 use super::emptiness::heir_with_data;
-use super::{ALONE_FOR, ELECTED_WITHIN, ask_others, in_dns, own_socket};
+use super::next_start::ask_others;
+use super::{ALONE_FOR, ELECTED_WITHIN, in_dns, own_socket};
 use crate::decide::plan::Plan;
 use crate::decide::scene::Scene;
 use crate::decide::start;
@@ -15,7 +16,7 @@ use crate::model::reason::ReasonCode;
 /// replica has been elected. At a first start they wait as well, so that nobody is waited for by name; for a
 /// while DNS is, and one answer where it names others.
 pub(super) fn before_a_first_start(scene: &Scene<'_>, plan: &mut Plan) {
-    let all_asked = ask_others(scene, plan);
+    let all_asked = ask_others(scene, None, plan);
     let held = start::held(scene).filter(|why| why.code == ReasonCode::OldIdentityOwnsSlots);
     // Without DNS nothing can be formed or joined either.
     let answered = matches!(scene.seen.dns.answer, DnsAnswer::Answered);
