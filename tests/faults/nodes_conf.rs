@@ -4,7 +4,11 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Ending, Pod, Testbed, skip, wait};
+use testbed::{
+    Ending, Pod, Testbed,
+    dns::{Fault, Scope},
+    skip, wait,
+};
 
 use crate::{common::*, history, mistaken_copies, volumes};
 
@@ -226,6 +230,52 @@ async fn a_copy_whose_node_lives_is_not_put_back() -> Result<()> {
         ensure!(log.contains(&where_it_is), "{how}: {log}");
     }
     ensure!(fs::read(clone.nodes_conf())?.is_empty(), "it was written");
+    bed.remove_last_pod(Ending::Kill).await?;
+    as_before(bed, &before, &canary).await
+}
+
+/// S10: the same while DNS gives no answer. The original is found at the address that nodes.conf has of it, and when
+/// it has moved since, by who is connected to it.
+#[tokio::test]
+async fn init_starts_no_clone_while_dns_fails() -> Result<()> {
+    let (bed, before) = formed("conf-clone-no-dns").await?;
+    let canary = bed.write_canary("conf-clone-no-dns", 100).await?;
+    copied(&bed, &ids(&bed).await?).await?;
+    let original = bed.pod(5)?;
+    let clone = bed.pod(bed.add_pod().await?)?;
+    volumes::copy(&original.data_dir(), &clone.data_dir())?;
+    bed.dns.fault(Scope::All, Fault::ServFail);
+    let (code, log) = clone.init(LONG).await?;
+    ensure!(code == 75, "{code}: {log}");
+    let where_it_is = format!("answers at {}", original.redis_address());
+    ensure!(log.contains(&where_it_is), "{log}");
+    bed.dns.heal();
+
+    bed.end_pod(5, Ending::Graceful).await?;
+    original.move_to(bed.fresh_address()?).await?;
+    bed.start_pod(5).await?;
+    let there = original.redis_address().to_string();
+    wait::until(LONG, "all have it at its new address", async || {
+        for ordinal in 0..6 {
+            let pod = bed.pod(ordinal)?;
+            pod.ready().await?;
+            let nodes: String = pod.command(&["CLUSTER", "NODES"]).await?;
+            ensure!(nodes.contains(&there), "{}: {nodes}", pod.name);
+        }
+        Ok(())
+    })
+    .await?;
+    bed.dns.fault(Scope::All, Fault::ServFail);
+    let init = clone.start_init().await?;
+    wait::until(LONG, "init says who is connected to it", async || {
+        let log = fs::read_to_string(init.log())?;
+        ensure!(log.contains("is still connected to it"), "{log}");
+        Ok(())
+    })
+    .await?;
+    ensure!(init.is_running().await, "it has ended");
+    init.kill().await?;
+    bed.dns.heal();
     bed.remove_last_pod(Ending::Kill).await?;
     as_before(bed, &before, &canary).await
 }
