@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testbed::{Ending, Pod, Testbed, wait};
+use testbed::{Ending, Pod, Testbed, canary::Canary, wait};
 
 use crate::{
     common::*,
@@ -110,12 +110,22 @@ async fn is_held_back(name: &str, away: Option<usize>) -> Result<()> {
     }
     bed.pod(1)?.wipe_volume().await?;
     let pod = agent_first(&bed, 1).await?;
-    redis_when_open(&pod).await?;
-    let four = role(&*bed.pod(4)?).await?;
-    ensure!(four["role"] == "master", "opened too early: {four}");
+    opens_when_elected(&bed, &pod).await?;
     if let Some(ordinal) = away {
         bed.start_pod(ordinal).await?;
     }
+    ends_whole(bed, &canary).await
+}
+
+/// Pod 4 has the data.
+async fn opens_when_elected(bed: &Testbed, pod: &Pod) -> Result<()> {
+    redis_when_open(pod).await?;
+    let four = role(&*bed.pod(4)?).await?;
+    ensure!(four["role"] == "master", "opened too early: {four}");
+    Ok(())
+}
+
+async fn ends_whole(bed: Testbed, canary: &Canary) -> Result<()> {
     bed.whole(2 * LONG).await?;
     canary.intact(&bed).await?;
     bed.all_ready(LONG).await?;
@@ -137,13 +147,8 @@ async fn an_empty_master_is_held_back_while_its_replica_moves() -> Result<()> {
     ensure!(status == 503, "{status} {body}");
     bed.pod(4)?.move_to(bed.fresh_address()?).await?;
     bed.start_pod(4).await?;
-    redis_when_open(&pod).await?;
-    let four = role(&*bed.pod(4)?).await?;
-    ensure!(four["role"] == "master", "opened too early: {four}");
-    bed.whole(2 * LONG).await?;
-    canary.intact(&bed).await?;
-    bed.all_ready(LONG).await?;
-    bed.finish().await
+    opens_when_elected(&bed, &pod).await?;
+    ends_whole(bed, &canary).await
 }
 
 /// The same while that replica's sidecar is away, and so many pods that nobody can be elected: its Redis answers,
@@ -170,13 +175,8 @@ async fn an_empty_master_is_held_back_for_a_replica_without_its_sidecar() -> Res
     for ordinal in away {
         bed.start_pod(ordinal).await?;
     }
-    redis_when_open(&pod).await?;
-    let four = role(&*bed.pod(4)?).await?;
-    ensure!(four["role"] == "master", "opened too early: {four}");
-    bed.whole(2 * LONG).await?;
-    canary.intact(&bed).await?;
-    bed.all_ready(LONG).await?;
-    bed.finish().await
+    opens_when_elected(&bed, &pod).await?;
+    ends_whole(bed, &canary).await
 }
 
 /// With the init container alone it is that one which says that the volume is blank, and waits.
@@ -199,10 +199,7 @@ async fn init_tells_the_others_what_it_waits_for() -> Result<()> {
     let four = role(&*bed.pod(4)?).await?;
     ensure!(four["role"] == "master", "it ended too early: {four}");
     pod.start().await?;
-    bed.whole(2 * LONG).await?;
-    canary.intact(&bed).await?;
-    bed.all_ready(LONG).await?;
-    bed.finish().await
+    ends_whole(bed, &canary).await
 }
 
 /// OrderedReady: a pod is created when the one before is ready.
