@@ -132,9 +132,11 @@ fn alarms(
         .collect();
     let told = standing.alarms.clone();
     // While Redis does not answer, nobody knows whether what it was about is over.
+    let known =
+        |code: &str| scene.own.is_some() || SEEN_WITHOUT_REDIS.iter().any(|c| c.as_str() == code);
     let differs = |code: &str| match present.contains_key(code) {
         true => !told.contains(code),
-        false => told.contains(code) && scene.own.is_some(),
+        false => told.contains(code) && known(code),
     };
     let changing = &mut plan.memory_mut().alarms_changing;
     changing.retain(|code, _| differs(code));
@@ -161,6 +163,13 @@ fn alarms(
     }
     events
 }
+
+/// Of which it is seen without the own Redis that they are over.
+const SEEN_WITHOUT_REDIS: [ReasonCode; 3] = [
+    ReasonCode::RedisUnreachable,
+    ReasonCode::DnsFailing,
+    ReasonCode::VolumeUnwritable,
+];
 
 /// Everything but what belongs to an ordinary start or stop, what is so for good, and a refusal, which
 /// stays among the reasons for a while and is in the log.

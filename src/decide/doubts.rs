@@ -91,9 +91,12 @@ pub fn rule(scene: &Scene<'_>, plan: &mut Plan) {
         let acquainted = scene.stage != Stage::Member && **ordinal < scene.policy.expected();
         **ordinal != me && !acquainted
     });
+    let member = scene.stage == Stage::Member;
     for ordinal in in_dns {
         let sockets = scene.sockets_of(*ordinal);
-        let agrees = by_ordinal.get(ordinal).is_some_and(|node| {
+        // Who is still to be waited for is asked all the time, wherever the table has it.
+        let settled = by_ordinal.get(ordinal).filter(|_| member);
+        let agrees = settled.is_some_and(|node| {
             node.healthy()
                 && node
                     .socket()

@@ -228,8 +228,9 @@ fn own_departure(scene: &Scene<'_>, own: &OwnFacts, members: &Members) -> Option
 /// Neither of the first shape nor one of this cluster's pods beyond it: such a one may have come up at an address
 /// where another pod was met, and what it has is judged by `remains_of_another`.
 fn is_stranger(scene: &Scene<'_>, members: &Members, id: &NodeId) -> bool {
-    let mut found = scene.acquainted.values().map(|peer| &peer.facts.id);
-    !members.values().any(|member| member == id) && !found.any(|found| found == id)
+    let found = scene.acquainted.values();
+    let mut found = found.filter(|peer| peer.knows_its_stage());
+    !members.values().any(|member| member == id) && !found.any(|peer| peer.facts.id == *id)
 }
 
 /// What a node has that the plan does not give it. Within a shard Redis may have elected another

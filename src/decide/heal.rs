@@ -188,8 +188,8 @@ fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
 fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let memory = scene.memory;
     let in_reach = scene.in_reach(node) && !memory.unheard.contains_key(&node.id);
-    let in_vain = node.socket().and_then(|old| memory.in_vain.get(&old));
-    in_reach && in_vain.is_some_and(|times| *times < LOST_QUESTIONS)
+    let silences = node.socket().and_then(|old| memory.silences.get(&old));
+    in_reach && silences.is_some_and(|times| *times < LOST_QUESTIONS)
 }
 
 /// Whether another rule had this address met a moment ago, while the first cluster was formed (S12).

@@ -23,6 +23,8 @@ pub const FRESH: Duration = Duration::from_secs(1);
 
 /// So many questions in a row that got no answer in time were not just lost.
 pub const LOST_QUESTIONS: u32 = 3;
+/// And so long after the one before a question is one of the same row.
+const IN_A_ROW: Duration = Duration::from_secs(5);
 
 /// How long an answer counts for who is where, if that address is not asked again.
 pub const PLACE_KEPT: Duration = Duration::from_secs(3);
@@ -48,6 +50,10 @@ pub struct Memory {
     pub asked: BTreeMap<SocketAddr, Moment>,
     /// How many times in a row an address gave no answer in time.
     pub in_vain: BTreeMap<SocketAddr, u32>,
+    /// How many questions in a row, each within a few seconds of the one before, an address gave no answer to in time.
+    pub silences: BTreeMap<SocketAddr, u32>,
+    /// Who has given some answer since this agent's start, while the own Redis is away.
+    pub answered: BTreeSet<SocketAddr>,
     /// The answer with which each ordinal was last verified, its stage known, and where; none longer
     /// ago than [`KNOWN`], and none that has answered something else there since.
     pub verified: BTreeMap<u32, (SocketAddr, PeerAnswer)>,
@@ -195,13 +201,23 @@ impl Memory {
         for (socket, answer) in &seen.answers {
             if answer.gave_no_answer_in_time() {
                 *next.in_vain.entry(*socket).or_default() += 1;
+                let last = self.asked.get(socket);
+                let in_a_row = last.is_some_and(|at| answer.at - *at <= IN_A_ROW);
+                let before = self.silences.get(socket).filter(|_| in_a_row);
+                next.silences.insert(*socket, before.unwrap_or(&0) + 1);
             } else {
                 next.in_vain.remove(socket);
+                next.silences.remove(socket);
+                next.answered.insert(*socket);
                 next.verified.retain(|_, (place, _)| place != socket);
             }
         }
         let asked = &next.asked;
         next.in_vain.retain(|socket, _| asked.contains_key(socket));
+        next.silences.retain(|socket, _| asked.contains_key(socket));
+        if !matches!(seen.own, OwnRedis::Silent(_)) {
+            next.answered.clear();
+        }
         next.verified
             .retain(|_, (_, answer)| seen.now - answer.at < KNOWN);
         next.written

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// With a good nodes.conf `init` still has Redis wait while somebody holds that file, or while the same
-/// node answers elsewhere (S10). It waits for nobody who is silent.
+/// node answers elsewhere (S10). Who is silent is asked three times.
 pub(super) fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
     match &scene.seen.kept.lock {
         ConfLock::NotTried => return,
@@ -43,7 +43,7 @@ pub(super) fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
     let mut ours = of_ours(scene, &conf.table);
     let lives = !dns_answers(scene) && ours.any(|facts| facts.hears.contains(&me.id));
     let lived = scene.memory.twins.contains_key(&me.id);
-    if twin.is_some() || lives {
+    if twin.is_some() {
         plan.memory_mut().twins.insert(me.id, scene.seen.now);
     }
     if let Some(twin) = twin {
@@ -68,7 +68,7 @@ pub(super) fn before_a_start(scene: &Scene<'_>, plan: &mut Plan) {
     } else if lived {
         let id = me.id;
         plan.start(Start::Wait(format!(
-            "its node {id} answered elsewhere a moment ago, or another one was connected to it"
+            "its node {id} answered elsewhere a moment ago"
         )));
     }
     let now = scene.seen.now;
@@ -110,8 +110,16 @@ pub(super) fn ask_others(scene: &Scene<'_>, conf: Option<&NodesConf>, plan: &mut
     let last_known = last_known.filter(|_| !dns_answers(scene));
     let others = in_dns(scene).chain(last_known);
     let others: BTreeSet<SocketAddr> = others.filter(|socket| *socket != own).collect();
-    let Memory { asked, in_vain, .. } = scene.memory;
-    let in_doubt = |socket: &SocketAddr| in_vain.get(socket).is_some_and(|n| *n < LOST_QUESTIONS);
+    let Memory {
+        asked,
+        answered,
+        silences,
+        ..
+    } = scene.memory;
+    let in_doubt = |socket: &SocketAddr| {
+        let lost = silences.get(socket).is_some_and(|n| *n < LOST_QUESTIONS);
+        lost && !answered.contains(socket)
+    };
     for socket in &others {
         let gap = if in_doubt(socket) {
             Duration::ZERO
