@@ -83,8 +83,8 @@ pub(crate) fn look(world: &mut World, pod: usize) {
     }
 }
 
-/// Another pod's Redis has had the node of this one's volume for so long that `init` finds it, DNS or no DNS being as
-/// they are (S10).
+/// Another pod, whose Redis has had the node of this one's volume, and which DNS has named, for so long that `init`
+/// finds it, as long as no questions are lost (S10).
 fn original(world: &World, pod: usize) -> Option<usize> {
     let conf = world.pods[pod].disk.conf.as_ref()?;
     let there = |other: &usize| {

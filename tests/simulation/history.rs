@@ -66,7 +66,7 @@ pub(crate) fn run(seed: u64, told: bool) -> Outcome {
         migrates: seed / 32 % 2 == 1,
         rolls: seed / 64 % 4 == 3,
         pauses: seed / 64 % 4 == 2,
-        // The seeds that tests and documents name are shorter, and keep their histories.
+        // Older seeds, which tests and documents name, are shorter, and keep their histories.
         long: seed >> 32 != 0 && seed / 256 % 2 == 1,
         gate: [Gate::None, Gate::None, Gate::Init, Gate::Sidecar][(seed / 8 % 4) as usize],
         own_passwords: rng.bool(),
