@@ -48,9 +48,7 @@ pub fn rule(scene: &Scene<'_>, _: &Cleared, plan: &mut Plan) {
             continue;
         }
         if may_be_there(scene, node) {
-            for place in places.iter().flatten() {
-                plan.ask(*place, Duration::ZERO);
-            }
+            ask_at_once(plan, &places);
             plan.hurry();
             continue;
         }
@@ -164,10 +162,14 @@ pub(super) fn heard_now(scene: &Scene<'_>, plan: &mut Plan, places: &[Option<Soc
     let now = |place: &SocketAddr| answers.get(place).is_some_and(|a| a.at == scene.seen.now);
     let all = places.iter().flatten().all(now);
     if !all {
-        let places = places.iter().flatten();
-        places.for_each(|place| plan.ask(*place, Duration::ZERO));
+        ask_at_once(plan, places);
     }
     all
+}
+
+fn ask_at_once(plan: &mut Plan, places: &[Option<SocketAddr>]) {
+    let places = places.iter().flatten();
+    places.for_each(|place| plan.ask(*place, Duration::ZERO));
 }
 
 /// Whether the node answers where the table has it, too, or its agent does: a Redis that loads says
@@ -186,10 +188,9 @@ fn is_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
 /// Whether it may be where the table has it, though it has not answered in time: the own Redis has it in reach there,
 /// and single questions are lost (S2, S10).
 fn may_be_there(scene: &Scene<'_>, node: &NodeEntry) -> bool {
-    let memory = scene.memory;
-    let in_reach = scene.in_reach(node) && !memory.unheard.contains_key(&node.id);
-    let silences = node.socket().and_then(|old| memory.silences.get(&old));
-    in_reach && silences.is_some_and(|times| *times < LOST_QUESTIONS)
+    let old = node.socket();
+    let silences = old.and_then(|old| scene.memory.silences.get(&old));
+    scene.hears(node) && silences.is_some_and(|times| *times < LOST_QUESTIONS)
 }
 
 /// Whether another rule had this address met a moment ago, while the first cluster was formed (S12).

@@ -331,7 +331,7 @@ fn start_gate(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) {
     let lost: Vec<&NodeEntry> = own
         .table
         .slot_owners()
-        .filter(|node| !scene.in_reach(node) || scene.memory.unheard.contains_key(&node.id))
+        .filter(|node| !scene.hears(node))
         .collect();
     let unowned = crate::model::slots::SlotSet::all().minus(&own.table.covered());
     let mut open = true;
@@ -431,7 +431,7 @@ pub(super) fn replaced(scene: &Scene<'_>, node: &NodeEntry) -> bool {
     let mut others = scene.table().into_iter().flat_map(NodeTable::others);
     heir.is_some_and(|heir| heir.facts.id != node.id)
         || others.any(|other| {
-            let heard = scene.in_reach(other) && !scene.memory.unheard.contains_key(&other.id);
+            let heard = scene.hears(other);
             other.id != node.id && heard && scene.ordinal_of(&other.id) == Some(ordinal)
         })
 }

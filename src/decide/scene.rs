@@ -176,6 +176,11 @@ impl<'a> Scene<'a> {
         node.healthy() && !self.memory.hung_up.contains_key(&node.id)
     }
 
+    /// In reach, and heard since the own Redis was started: a link that is still dialled shows as connected, too.
+    pub fn hears(&self, node: &NodeEntry) -> bool {
+        self.in_reach(node) && !self.memory.unheard.contains_key(&node.id)
+    }
+
     /// The note on the volume, when there is one.
     pub fn note(&self) -> Option<&'a VolumeNote> {
         match &self.seen.volume {
@@ -256,10 +261,7 @@ impl<'a> Scene<'a> {
 
     fn reaches_ordinal(&self, ordinal: u32) -> bool {
         let mut others = self.table().into_iter().flat_map(NodeTable::others);
-        // A link that is still dialled shows as connected, too.
-        let reached =
-            |node: &NodeEntry| self.in_reach(node) && !self.memory.unheard.contains_key(&node.id);
-        others.any(|node| reached(node) && self.ordinal_of(&node.id) == Some(ordinal))
+        others.any(|node| self.hears(node) && self.ordinal_of(&node.id) == Some(ordinal))
     }
 
     /// The same for one whose ordinal may not be known: it counts as one that is waiting while any higher

@@ -26,7 +26,7 @@ pub(super) fn dialled_here(scene: &Scene<'_>, own: &OwnFacts, plan: &mut Plan) -
         own,
         waiting: who_waits(scene, own),
         all_asked: unasked.is_empty(),
-        owners_heard: owners.all(|node| heard(scene, node)),
+        owners_heard: owners.all(|node| scene.hears(node)),
     };
     let mut were_here = scene.memory.were_here.clone();
     let mut dialled = Vec::new();
@@ -75,7 +75,7 @@ impl Known<'_> {
     fn of(&self, node: &NodeEntry) -> FormerTenant {
         let Known { scene, own, .. } = *self;
         let waits_here = self.waiting.values().any(|(master, _)| *master == node.id);
-        let elsewhere = heard(scene, node) && node.address.ip() != Some(scene.policy.pod_ip);
+        let elsewhere = scene.hears(node) && node.address.ip() != Some(scene.policy.pod_ip);
         // Then somebody who has the data has been elected.
         let succeeded = node.slots.is_empty() && own.table.covers_all_slots();
         // Whose pod is another node by now dials nobody, but for that one.
@@ -105,11 +105,6 @@ fn who_waits(scene: &Scene<'_>, own: &OwnFacts) -> BTreeMap<NodeId, (NodeId, Mom
         !node.is_some_and(|node| readiness::was_replaced(scene, node))
     });
     waiting
-}
-
-/// In reach, and heard since the own Redis was started.
-fn heard(scene: &Scene<'_>, node: &NodeEntry) -> bool {
-    scene.in_reach(node) && !scene.memory.unheard.contains_key(&node.id)
 }
 
 /// Those who have not answered yet, and those who follow one of these nodes: as the own table has it, and as it was
